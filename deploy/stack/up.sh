@@ -49,7 +49,7 @@ cat <<EOF
 LeRobot backend on http$s://$here
   access    $access
   let in    $in_access robots add robot_A --server http$s://$robots
-            $in_access tokens add anna --role operator
+            $in_access people add anna --role operator --server http$s://$robots
   robots    lerobot-teleoperate … --backend_url=ws$s://$robots --robot_id=robot_A
   look      http$s://$here/sessions   /robots   /datasets   /exports   /docs
   export    export-to-dataset --session_id 1 --repo_id my-user/my-new-dataset --backend_url http$s://$here

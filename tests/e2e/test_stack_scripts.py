@@ -98,7 +98,7 @@ def test_how_to_get_in_is_told(run):
     begins = "exec telemetry-service python -m teleop_telemetry.access"
     assert f"{begins} robots add robot_A --server http://" in first
     assert first.endswith(":8441")
-    assert f"{begins} tokens add anna --role operator" in second
+    assert f"{begins} people add anna --role operator --server http://" in second
     told = run("up.sh", LEROBOT_BACKEND_TRUST_NETWORK="yes").stdout
     assert "WITHOUT a token" in line_of(told, "access")
 

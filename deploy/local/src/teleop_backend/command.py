@@ -36,7 +36,7 @@ Ctrl-C stops it."""
 OWN = "your account on this machine needs no token; all others do (lerobot-backend robots add, tokens add)"
 ALL = "no account on this machine needs a token: this system does not tell them apart; other machines do"
 TRUSTED = "whoever can reach it, WITHOUT a token: only for networks you trust"
-FOR_KNOWN = "whoever has a token (lerobot-backend robots add robot_A)"
+FOR_KNOWN = "whoever has a token or has signed in (lerobot-backend robots add robot_A, people add anna)"
 
 
 def main() -> None:

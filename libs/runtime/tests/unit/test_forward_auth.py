@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from teleop_runtime.access.forward_auth import ForwardAuth, Grant, check_header, read_grants
+from teleop_runtime.access.forward_auth import ForwardAuth, Grant, Vouched, check_header, read_grants
 from teleop_runtime.serving.identity import principal_of
 from teleop_runtime.settings import ProcessSettings
 from teleop_schema.errors import NotAllowed, Unauthorized
@@ -56,6 +56,17 @@ def test_a_person_keeps_the_robots_that_they_were_given_here():
     assert principal_of(without, narrowed).role == "viewer"
     with pytest.raises(NotAllowed, match="anna, who has no role here"):
         principal_of(without, None)
+
+
+def test_whoever_is_called_admin_at_the_proxy_is_not_the_one_who_runs_the_backend():
+    """They may have chosen the name themselves."""
+    auth = ForwardAuth(read_grants("*=viewer"))
+    for name in ("admin", "Admin"):
+        vouched = auth.read(headers(user=name))
+        assert vouched
+        assert principal_of(vouched, Grant("admin")).role == "viewer"
+        with pytest.raises(NotAllowed, match="who has no role here"):
+            principal_of(Vouched(name, None), Grant("admin"))
 
 
 def test_the_proxy_says_nothing():

@@ -14,6 +14,8 @@ from teleop_runtime.access.roles import PERSON_ROLES, Role
 
 # Where a request has it, in its scope.
 VOUCHED = "lerobot.vouched"
+# Whom `admin-link` signs in. At the proxy, people may have chosen that name themselves.
+ADMIN = "admin"
 # Of a map of groups: everybody whom the proxy lets in.
 EVERYBODY = "*"
 MAX_NAME_LENGTH = 255

@@ -5,7 +5,7 @@ from typing import Protocol
 from starlette.requests import HTTPConnection
 from teleop_schema.errors import NotAllowed, StorageUnavailable, Unauthorized
 
-from teleop_runtime.access.forward_auth import VOUCHED, Grant, Vouched
+from teleop_runtime.access.forward_auth import ADMIN, VOUCHED, Grant, Vouched
 from teleop_runtime.access.principal import Principal
 from teleop_runtime.access.sessions import check_own_page, shown_session
 
@@ -58,9 +58,9 @@ def principal_of(vouched: Vouched, own: Grant | None) -> Principal:
     """Who somebody is for whom the proxy vouches; raises NotAllowed for somebody who may do nothing.
 
     own  what `people add` has said of the name. Its robots are the only ones, whatever the groups give; its
-         role is for those whose groups give none
+         role is for those whose groups give none, but for the one who runs the backend
     """
-    grant = vouched.grant or own
+    grant = vouched.grant or (None if vouched.name.lower() == ADMIN else own)
     if grant is None:
         raise NotAllowed(
             f"the proxy has signed in {vouched.name}, who has no role here",

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 import msgspec
+from teleop_runtime.access.forward_auth import ADMIN
 from teleop_runtime.access.roles import PERSON_ROLES
 from teleop_runtime.access.sessions import sign_in_link
 from teleop_runtime.gate import TokenDirectory
@@ -14,9 +15,6 @@ from teleop_schema.identifiers import check_robot_id
 from teleop_telemetry.access.installation import OPERATOR, Installation, in_columns, told_time
 from teleop_telemetry.access.people_table import PeopleTable
 from teleop_telemetry.access.people_views import MadeLink, PersonName
-
-# Of `admin-link`.
-ADMIN = "admin"
 
 
 def add_commands(kinds: "argparse._SubParsersAction[Any]") -> None:
