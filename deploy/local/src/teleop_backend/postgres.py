@@ -101,6 +101,8 @@ class EmbeddedPostgres:
         self._named = programs
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        # The server that was last found, started here or not.
+        self._seen: int | None = None
         # Starting and stopping happen in threads: one after the other.
         self._turn = threading.RLock()
         self._unwanted = threading.Event()
@@ -173,19 +175,16 @@ class EmbeddedPostgres:
     def pid(self) -> int | None:
         """Process id of the running server, None if there is none; OSError if that can't be determined now.
 
-        If there is no free file descriptor to find out, the server does not count as dead.
+        A server does not count as dead because nobody can look: without a free file descriptor, or without
+        its pid file, which may be torn, or removed by somebody.
         """
         child = self._process
         own = child is not None and child.returncode is None
-        try:
-            pid = child.pid if child is not None and own else int(self._pidfile()[0])
-            os.kill(pid, 0)
-        except (FileNotFoundError, ProcessLookupError, ValueError, IndexError):
+        pid = child.pid if child is not None and own else self._written_pid() or self._seen
+        if pid is None or not _exists(pid) or not (own or self._is_server(pid)):
             return None
-        except PermissionError:
-            # The process exists, but belongs to another account.
-            pass
-        return pid if own or self._is_server(pid) else None
+        self._seen = pid
+        return pid
 
     @property
     def programs(self) -> Programs:
@@ -351,6 +350,12 @@ class EmbeddedPostgres:
     def _log_end(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
 
+    def _written_pid(self) -> int | None:
+        try:
+            return int(self._pidfile()[0])
+        except (FileNotFoundError, ValueError, IndexError):
+            return None
+
     def _pidfile(self) -> list[str]:
         return (self.cluster / "postmaster.pid").read_text().splitlines()
 
@@ -393,6 +398,17 @@ def _name_of(folder: Path, account: SystemAccount | None) -> str:
     return str(folder) if account is None or sys.platform != "linux" else "/proc/self/cwd"
 
 
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # It belongs to another account.
+        pass
+    return True
+
+
 def _identity(pid: int) -> str:
     """An identity that no other process has, even after a reboot: number, start time, and boot."""
     # The name before it, in brackets, may contain spaces; the start time is field 22 of proc(5).
@@ -404,9 +420,7 @@ def _identity(pid: int) -> str:
 def _wait_gone(pid: int) -> None:
     deadline = time.monotonic() + STOP_TIMEOUT_S
     while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+        if not _exists(pid):
             return
         time.sleep(POLL_S)
     raise PostgresFailed(f"PostgreSQL (process {pid}) did not stop within {STOP_TIMEOUT_S:.0f} s")

@@ -131,6 +131,26 @@ async def test_a_server_of_which_nothing_can_be_learned_is_left_alone(folder, se
         server._take_lock()
 
 
+@pytest.mark.parametrize("damage", ["removed", "emptied", "torn"])
+async def test_a_server_whose_pid_file_is_damaged_is_left_alone(folder, server, damage):
+    """Another one would work on the same files: a process that is a server of this folder is not dead."""
+    server._drop_lock()
+    taking_over = EmbeddedPostgres(folder)
+    taking_over.start()
+    pid, path = taking_over.pid, server.cluster / "postmaster.pid"
+    content = path.read_text()
+    if damage == "removed":
+        path.unlink()
+    else:
+        path.write_text("" if damage == "emptied" else "x")
+    taking_over.ensure_running()
+    assert taking_over.pid == pid == server.pid
+    assert await ask(server, "SELECT 42") == 42
+    path.write_text(content)
+    taking_over._drop_lock()
+    server._take_lock()
+
+
 def test_another_servers_number_in_a_stale_file_is_no_server_of_this_folder(folder, server):
     """After a reboot the pid may be that of a PostgreSQL, though of another cluster."""
     with tempfile.TemporaryDirectory(prefix="postgres-test-") as other:

@@ -94,6 +94,19 @@ class ProcessSettings(BaseSettings):
         alias="LEROBOT_BACKEND_FORWARD_AUTH_GROUPS",
         description="header in which the proxy sends a person's groups, with commas between them",
     )
+    connections: int = Field(
+        20_000,
+        alias="LEROBOT_BACKEND_CONNECTIONS",
+        ge=1,
+        description="most connections that may be open at once; fewer where this process may not open so "
+        "many files",
+    )
+    connections_per_address: int = Field(
+        5_000,
+        alias="LEROBOT_BACKEND_CONNECTIONS_PER_ADDRESS",
+        ge=1,
+        description="most of them from one address; those of LEROBOT_BACKEND_PROXIES may have all",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", alias="LOG_LEVEL", description="DEBUG, INFO, WARNING or ERROR"
     )

@@ -9,9 +9,10 @@ import pytest_asyncio
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from teleop_runtime.descriptors import Room
 from teleop_runtime.serving import connection
 from teleop_runtime.serving.app import Running, ServicePart, assemble
-from teleop_runtime.serving.connection import MAX_TARGET_BYTES, peer_of
+from teleop_runtime.serving.connection import MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES, peer_of
 from teleop_runtime.serving.operations import Conversation, Operation
 from teleop_runtime.serving.problems import refuse
 from teleop_runtime.serving.serve import SERVER_OPTIONS
@@ -244,3 +245,61 @@ async def test_a_head_that_does_not_come_is_not_waited_for(server, monkeypatch, 
         told = await reader.read()
     writer.close()
     assert [each[:3] for each in told.split(b"HTTP/1.1 ")[1:]] == statuses
+
+
+LARGE = b"x" * (MAX_HEAD_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        # More than one read of the server takes.
+        b"X: " + LARGE * 6,
+        b"X: " + LARGE + b"\r\n\r\n",
+        b"X: 1\r\n" * (MAX_HEADERS + 1) + b"\r\n",
+        b"".join(b"X%d: %s\r\n" % (number, LARGE[:8000]) for number in range(9)) + b"\r\n",
+    ],
+    ids=["one that does not end", "one", "too many", "several"],
+)
+async def test_a_head_that_is_too_large_is_refused(server, head):
+    """However it comes; what follows is not kept."""
+    host, port = server.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /names/a HTTP/1.1\r\nHost: localhost\r\n")
+    # In pieces, as it arrives over a network.
+    for at in range(0, len(head), 1000):
+        writer.write(head[at : at + 1000])
+        await writer.drain()
+        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_S):
+        told = await reader.read()
+    writer.close()
+    assert told.startswith(b"HTTP/1.1 431 ")
+    assert json.loads(told.partition(b"\r\n\r\n")[2])["code"] == "headers_too_large"
+
+
+@asynccontextmanager
+async def nothing():
+    """A part that needs nothing."""
+    yield Running(state={})
+
+
+async def test_connections_are_counted(listener):
+    """Beyond the limit of one address they are refused; whoever ends one, HTTP or WebSocket, makes room."""
+    part = ServicePart("example", [], nothing, [Conversation("/listen", listener.listen, "read")])
+    room = Room(100, 3)
+    async with serving(assemble("example", [part], exposure="local", room=room)) as address:
+        host, port = address.split(":")
+        _, silent = await asyncio.open_connection(host, int(port))
+        async with connect(f"ws://{address}/listen"), connect(f"ws://{address}/listen"):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            async with asyncio.timeout(PATIENCE_S):
+                told = await reader.read()
+            writer.close()
+            assert told.startswith(b"HTTP/1.1 429 ")
+            assert json.loads(told.partition(b"\r\n\r\n")[2])["code"] == "too_many_connections"
+        silent.close()
+        for _ in range(2):
+            await until(lambda: not room._by_address)
+            async with connect(f"ws://{address}/listen"), connect(f"ws://{address}/listen"):
+                pass

@@ -21,7 +21,7 @@ from teleop_schema.errors import BackendError, StorageUnavailable
 
 from teleop_runtime.access.forward_auth import ForwardAuth
 from teleop_runtime.access.roles import Exposure
-from teleop_runtime.descriptors import raise_limit
+from teleop_runtime.descriptors import Room, raise_limit
 from teleop_runtime.logs import get_logger
 from teleop_runtime.metrics import show_metrics
 from teleop_runtime.proxies import Network
@@ -187,6 +187,7 @@ def assemble_for(settings: ProcessSettings, title: str, parts: Sequence[ServiceP
         proxies=settings.trusted,
         pages=settings.readers,
         forward_auth=settings.vouching,
+        room=Room(settings.connections, settings.connections_per_address, settings.trusted),
     )
 
 
@@ -201,6 +202,7 @@ def assemble(
     proxies: Sequence[Network] = (),
     pages: Collection[str] = (),
     forward_auth: ForwardAuth | None = None,
+    room: Room | None = None,
 ) -> Starlette:
     """The ASGI application of `parts`, with health, metrics, OpenAPI and error answers.
 
@@ -210,6 +212,7 @@ def assemble(
     proxies        whose word counts about the address and the client of a request
     pages          origins of the pages of other sites that may read what parts have for pages
     forward_auth   what the proxies say of people; None: nothing that counts
+    room           for connections; None: they are not counted
     """
     posture = Posture(exposure, trust_network, frozenset(names), open_metrics)
     health = Health()
@@ -223,6 +226,7 @@ def assemble(
         lifespan=partial(_lifespan, parts=parts, posture=posture, health=health, state=state),
         exception_handlers=handlers,
     )
+    app.state.room = room
     app.router.default = _nowhere
     # `/files/` is served as `/files` is: few clients send a body again to where they are redirected.
     app.router.redirect_slashes = False

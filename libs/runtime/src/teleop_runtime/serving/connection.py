@@ -9,6 +9,7 @@ import asyncio
 import socket
 from asyncio.transports import BaseTransport
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from teleop_schema.errors import (
     HeadersTooLarge,
     MessageTooLarge,
     TargetTooLong,
+    TooManyConnections,
     TooSlow,
 )
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
@@ -31,6 +33,7 @@ from websockets.frames import Close, CloseCode, Frame
 from websockets.http11 import Request
 
 from teleop_runtime.access.far_end import FAR_END, FarEnd
+from teleop_runtime.descriptors import Room
 from teleop_runtime.logs import get_logger
 from teleop_runtime.metrics import ERRORS
 from teleop_runtime.serving.problems import as_problem
@@ -39,6 +42,9 @@ log = get_logger(__name__)
 
 # RFC 9110 demands as much; with it, the whole request line stays within the WebSocket side's limit.
 MAX_TARGET_BYTES = 8000
+# As other servers have them; a head has some ten lines, and one that never ends would fill the memory.
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 128
 # A head is a few hundred bytes, in one packet; whoever sends a part of it, or nothing, holds a descriptor.
 HEAD_WITHIN_S = 30.0
 # Time for a client to read why it was refused while it is still sending.
@@ -87,23 +93,41 @@ class HttpConnection(HttpToolsProtocol):
     """An HTTP connection; a WebSocket begins as one too."""
 
     far_end: FarEnd
+    leave: Callable[[], None] | None = None
     _refused = False
     _begun = False
+    _head_bytes = _header_bytes = 0
     _awaited: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.far_end = FarEnd(transport.get_extra_info("socket"))
+        try:
+            self.leave = _enter(self.app, self.client)
+        except TooManyConnections as error:
+            self._refused = True
+            # At once: whoever opens too many must not keep them for a moment longer.
+            transport.write(refusal(error))
+            transport.close()
+            return
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        if self.leave is not None:
+            self.leave()
         super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        # The connection is the other protocol's now.
+        cast(WebSocketConnection, self.transport.get_protocol()).leave = self.leave
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         cast(dict[str, Any], self.scope)["extensions"] = {FAR_END: self.far_end}
         self._begun = True
+        self._head_bytes = self._header_bytes = 0
         if self._awaited is None:
             self._await_head()
 
@@ -133,8 +157,35 @@ class HttpConnection(HttpToolsProtocol):
         _say_and_close(self.transport, refusal(error), self.loop)
 
     def data_received(self, data: bytes) -> None:
-        if not self._refused:
-            super().data_received(data)
+        if self._refused:
+            return
+        in_head = self._begun
+        super().data_received(data)
+        if in_head and self._begun and not self._refused:
+            # What the parser has taken of a header that has not ended is told by nobody else.
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse_large_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._header_bytes += len(name) + len(value)
+        if self._head_is_large():
+            # Stops the parser, which then requests an answer.
+            raise ValueError("request head too large")
+
+    def _head_is_large(self) -> bool:
+        return self._header_bytes > MAX_HEAD_BYTES or len(self.headers or ()) > MAX_HEADERS
+
+    def _refuse_large_head(self) -> None:
+        self._stop_waiting()
+        self._refused = True
+        error = HeadersTooLarge(
+            f"a request may have at most {MAX_HEADERS} headers, and {MAX_HEAD_BYTES // 1024} KB of them",
+            limit=MAX_HEADERS,
+        )
+        log.warning("request refused", client=self.client and self.client[0], code=error.code)
+        _say_and_close(self.transport, refusal(error), self.loop)
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -143,6 +194,9 @@ class HttpConnection(HttpToolsProtocol):
             raise ValueError("request target too long")
 
     def send_400_response(self, msg: str) -> None:
+        if self._head_is_large():
+            self._refuse_large_head()
+            return
         if len(getattr(self, "url", b"")) <= MAX_TARGET_BYTES:
             super().send_400_response(msg)
             return
@@ -164,6 +218,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     peer: Peer
     heard_at: float
+    leave: Callable[[], None] | None = None
     _said_goodbye = False
     _refused = False
 
@@ -263,12 +318,31 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         if not self._said_goodbye:
             # uvicorn reports 1005, which also means an orderly close without a code.
             self.queue.put_nowait({"type": "websocket.disconnect", "code": ABNORMAL_CLOSURE})
+        if self.leave is not None:
+            self.leave()
         super().connection_lost(exc)
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
         # Unread data would keep a closed connection open forever.
         self.loop.call_later(self.close_timeout, self.transport.abort)
+
+
+def _enter(app: Any, client: tuple[str, int] | None) -> Callable[[], None] | None:
+    """Count a connection; returns what to call at its end. Raises TooManyConnections.
+
+    An application that is not one of `assemble` counts none.
+    """
+    room: Room | None = getattr(getattr(app, "state", None), "room", None)
+    if room is None:
+        return None
+    address = client[0] if client else ""
+    try:
+        room.enter(address)
+    except TooManyConnections as error:
+        log.warning("connection refused", client=address, code=error.code, reason=error.detail)
+        raise
+    return partial(room.leave, address)
 
 
 def _say_and_close(transport: asyncio.Transport, last: bytes, loop: asyncio.AbstractEventLoop) -> None:

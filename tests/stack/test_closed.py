@@ -1,0 +1,100 @@
+"""A stack as `make up` starts it the first time, with nothing set: who gets in, and how a robot does."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import httpx
+import pytest
+from lerobot_robot_backend.client import TelemetryClient
+from stack import Stack
+from teleop_testing.backends.processes import free_port
+from teleop_testing.robots.spooled import JOINTS, log_frames
+from teleop_testing.waiting import PATIENCE_S, wait_for
+
+PROJECT = "lerobot-backend-closed"
+AGENT = Path(sys.executable).parent / "sync-agent"
+SERVICES = {"telemetry-service": 8001, "video-ingest-service": 8002, "export-service": 8003}
+FRAMES = 120
+# Each question is one to Docker's engine.
+LOOK_EVERY_S = 0.5
+
+
+@pytest.fixture(scope="module")
+def closed(engine: docker.DockerClient) -> Iterator[tuple[Stack, str]]:
+    """A new stack, and what `make up` has said of it."""
+    stack = Stack(engine, PROJECT, free_port(), trust_network=False)
+    stack.remove()
+    yield stack, stack.script("up.sh")
+    stack.remove()
+
+
+def commands(told: str, access: str) -> str:
+    """The rest of the line that runs a command of the services."""
+    [found] = re.findall(rf"^ .* exec (telemetry-service python -m \S+ {access} .*)$", told, re.MULTILINE)
+    return str(found)
+
+
+def test_from_the_first_start_to_a_robot_that_streams(closed, tmp_path, monkeypatch):
+    """By the lines that `make up` prints; before them, nobody on this machine gets anything."""
+    stack, told = closed
+    for path in ("/sessions", "/datasets", "/exports"):
+        refused = httpx.get(f"{stack.url}{path}", timeout=PATIENCE_S)
+        assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized"), path
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    printed = stack.compose("exec", "-T", *shlex.split(commands(told, "robots")))
+    line = printed.splitlines()[0].replace("//localhost:", "//127.0.0.1:")
+    joined = subprocess.run(
+        [AGENT, "join", line], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert joined.returncode == 0, joined.stderr
+    client = TelemetryClient(
+        stack.url,
+        "robot_A",
+        state_names=JOINTS,
+        action_names=JOINTS,
+        fps=60,
+        spool_dir=tmp_path / "spool",
+        min_free_bytes=0,
+    )
+    with client:
+        log_frames(client, FRAMES)
+    assert client.drain(timeout_s=PATIENCE_S) == FRAMES
+    token = stack.compose("exec", "-T", *shlex.split(commands(told, "tokens"))).strip()
+    # With a token, any name will do.
+    headers = {"Authorization": f"Bearer {token}", "Host": "robots.example.com"}
+    ledger = httpx.get(
+        f"{stack.url}/sessions/{client.session_id}/ledger", headers=headers, timeout=PATIENCE_S
+    )
+    assert (ledger.json()["committed"], ledger.json()["complete"]) == (FRAMES, True)
+
+
+def test_metrics_are_for_the_stack_s_own_network(closed):
+    """Prometheus reads them without a token, and only them; the proxy passes nothing on."""
+    stack, _ = closed
+    stack.compose("--profile", "monitoring", "up", "--detach", "--no-deps", "prometheus")
+    address = stack.url_of(stack.container("prometheus"), 9090)
+
+    def watched() -> set[str]:
+        try:
+            found = httpx.get(f"{address}/api/v1/query", params={"query": "up == 1"}, timeout=PATIENCE_S)
+        except httpx.TransportError:
+            return set()
+        return {each["metric"]["job"] for each in found.json().get("data", {}).get("result", ())}
+
+    wait_for(lambda: watched() == set(SERVICES), every_s=LOOK_EVERY_S)
+    assert httpx.get(f"{stack.url}/metrics", timeout=PATIENCE_S).status_code == 404
+    for service, port in SERVICES.items():
+        direct = stack.url_of(stack.container(service), port)
+        through = httpx.get(f"{direct}/metrics", headers={"X-Forwarded-For": "10.0.0.1"}, timeout=PATIENCE_S)
+        assert through.status_code == 401, service
+    assert (
+        httpx.get(
+            f"{stack.url_of(stack.container('telemetry-service'), 8001)}/sessions", timeout=PATIENCE_S
+        ).status_code
+        == 401
+    )
