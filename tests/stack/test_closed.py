@@ -33,9 +33,9 @@ def closed(engine: docker.DockerClient) -> Iterator[tuple[Stack, str]]:
     stack.remove()
 
 
-def commands(told: str, access: str) -> str:
-    """The rest of the line that runs a command of the services."""
-    [found] = re.findall(rf"^ .* exec (telemetry-service python -m \S+ {access} .*)$", told, re.MULTILINE)
+def enrolment(told: str) -> str:
+    """The command for `docker compose exec` that lets a robot in."""
+    [found] = re.findall(r"^ .* exec (telemetry-service python -m \S+ robots add .*)$", told, re.MULTILINE)
     return str(found)
 
 
@@ -46,7 +46,7 @@ def test_from_the_first_start_to_a_robot_that_streams(closed, tmp_path, monkeypa
         refused = httpx.get(f"{stack.url}{path}", timeout=PATIENCE_S)
         assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized"), path
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    printed = stack.compose("exec", "-T", *shlex.split(commands(told, "robots")))
+    printed = stack.compose("exec", "-T", *shlex.split(enrolment(told)))
     line = printed.splitlines()[0].replace("//localhost:", "//127.0.0.1:")
     joined = subprocess.run(
         [AGENT, "join", line], capture_output=True, text=True, timeout=PATIENCE_S, check=False
@@ -64,7 +64,8 @@ def test_from_the_first_start_to_a_robot_that_streams(closed, tmp_path, monkeypa
     with client:
         log_frames(client, FRAMES)
     assert client.drain(timeout_s=PATIENCE_S) == FRAMES
-    token = stack.compose("exec", "-T", *shlex.split(commands(told, "tokens"))).strip()
+    access = ["telemetry-service", "python", "-m", "teleop_telemetry.access"]
+    token = stack.compose("exec", "-T", *access, "tokens", "add", "anna", "--role", "viewer").strip()
     # With a token, any name will do.
     headers = {"Authorization": f"Bearer {token}", "Host": "robots.example.com"}
     ledger = httpx.get(

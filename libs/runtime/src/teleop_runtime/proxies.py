@@ -19,7 +19,9 @@ _STANDARD = "forwarded"
 FORWARDED = (*_EACH, _PREFIX, _STANDARD)
 # Whatever has one of these has come through a proxy; not every proxy sends one.
 OF_PROXIES = (*FORWARDED, "via", "x-real-ip")
-# Whether a request has, in its scope.
+# In a request's scope: whether it has; and whether it has, or comes from the address of a proxy, where others
+# may be, too.
+PASSED_ON = "lerobot.passed_on"
 THROUGH_PROXY = "lerobot.through_proxy"
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}

@@ -147,3 +147,17 @@ async def test_what_comes_through_a_proxy_is_not_local():
     app = assemble("example", [PART], exposure="local", proxies=read_proxies("127.0.0.1"))
     async with serving(app) as address, httpx.AsyncClient(timeout=PATIENCE_S) as http:
         assert (await http.get(f"http://{address}/things")).status_code == 401
+
+
+async def test_metrics_that_are_open_are_not_passed_on():
+    """Monitoring in the network of the proxies reads them; what a proxy passes on needs a token."""
+    proxies = read_proxies("127.0.0.0/8")
+    app = assemble("example", [PART], exposure="lab", open_metrics=True, proxies=proxies)
+    async with (
+        serving(app) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
+    ):
+        assert (await http.get("/metrics")).status_code == 200
+        assert (await http.get("/things")).status_code == 401
+        passed_on = await http.get("/metrics", headers={"X-Forwarded-For": "203.0.113.9"})
+        assert passed_on.status_code == 401

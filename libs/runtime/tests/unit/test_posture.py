@@ -4,7 +4,7 @@ import socket
 
 import pytest
 from teleop_runtime.access.principal import THE_NETWORK, THIS_MACHINE
-from teleop_runtime.proxies import THROUGH_PROXY
+from teleop_runtime.proxies import PASSED_ON, THROUGH_PROXY
 from teleop_runtime.serving import posture
 from teleop_runtime.serving.posture import Pages, Posture, check_access
 from teleop_runtime.settings import read_names, read_origins
@@ -88,9 +88,11 @@ def test_lab_posture_asks_everybody():
 def test_metrics_may_be_open_to_who_connects_directly():
     """Nothing else is, and no page of another site reads them."""
     assert caller("lab", open_metrics=True, needs="metrics", client=("10.0.0.7", 5)).role == "metrics"
+    # In the stack, all of its network counts as a proxy's.
+    assert caller("lab", open_metrics=True, needs="metrics", **{THROUGH_PROXY: True}).role == "metrics"
     for refused in (
         {"needs": "read"},
-        {"needs": "metrics", THROUGH_PROXY: True},
+        {"needs": "metrics", PASSED_ON: True},
         {"needs": "metrics", "open_metrics": False},
     ):
         with pytest.raises(Unauthorized):

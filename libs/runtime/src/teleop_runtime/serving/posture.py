@@ -14,7 +14,7 @@ from teleop_runtime.access.far_end import account_of, can_tell_accounts
 from teleop_runtime.access.principal import A_MONITOR, THE_NETWORK, THIS_MACHINE, Principal
 from teleop_runtime.access.roles import Exposure, Need
 from teleop_runtime.logs import get_logger
-from teleop_runtime.proxies import THROUGH_PROXY
+from teleop_runtime.proxies import PASSED_ON, THROUGH_PROXY
 
 log = get_logger(__name__)
 
@@ -87,7 +87,7 @@ class Posture:
             caller = THIS_MACHINE
         elif self.trust_network:
             caller = THE_NETWORK
-        elif self.open_metrics and needs == "metrics" and not scope.get(THROUGH_PROXY):
+        elif self.open_metrics and needs == "metrics" and not scope.get(PASSED_ON):
             caller = A_MONITOR
         else:
             raise reason

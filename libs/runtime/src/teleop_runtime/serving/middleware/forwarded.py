@@ -10,6 +10,7 @@ from teleop_runtime.logs import get_logger
 from teleop_runtime.proxies import (
     FORWARDED,
     OF_PROXIES,
+    PASSED_ON,
     THROUGH_PROXY,
     Network,
     Told,
@@ -51,7 +52,8 @@ class Forwarded:
             told = {name: values for name in FORWARDED if (values := headers.getlist(name))}
             peer = (scope.get("client") or ("",))[0]
             trusted = is_trusted(peer, self.proxies)
-            scope[THROUGH_PROXY] = trusted or any(name in headers for name in OF_PROXIES)
+            scope[PASSED_ON] = any(name in headers for name in OF_PROXIES)
+            scope[THROUGH_PROXY] = trusted or scope[PASSED_ON]
             if told and trusted:
                 _apply(read_forwarded(told, self.proxies), scope)
             elif told:
