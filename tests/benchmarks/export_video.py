@@ -21,7 +21,8 @@ import numpy as np
 from figures import Figure, at_least, at_most
 from teleop_dataset.v3.info import VideoFeature
 from teleop_dataset.v3.layout import LEROBOTS_LIMITS
-from teleop_export.making.picture_file import PictureFile, SegmentPictures
+from teleop_export.making.picture_file import PictureFile
+from teleop_export.making.picture_table import SegmentPictures
 from teleop_export.making.video_writer import VideoSeries, look
 from teleop_testing.backends.processes import ServiceProcess, own_postgres
 from teleop_testing.datasets.recorded import record_session

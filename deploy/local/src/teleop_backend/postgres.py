@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from teleop_runtime.confined.environment import minimal_environment
 from teleop_schema.migrations.reader import READER
 
 from teleop_backend.postgres_account import SystemAccount, programs_for, server_account
@@ -280,6 +281,7 @@ class EmbeddedPostgres:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                env=minimal_environment(),
                 **who,
             )
         if sys.platform == "linux":
@@ -331,6 +333,7 @@ class EmbeddedPostgres:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env=minimal_environment(),
             **options,
         )
         with child:

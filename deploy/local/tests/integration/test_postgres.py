@@ -31,6 +31,10 @@ def server(folder):
     server.stop()
 
 
+def environment_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
 async def ask(server: EmbeddedPostgres, query: str):
     connection = await asyncpg.connect(server.url())
     try:
@@ -51,6 +55,21 @@ async def test_commits_wait_for_the_disk(server):
     """Nothing of PostgreSQL's durability is turned off."""
     for setting in ("fsync", "full_page_writes", "synchronous_commit"):
         assert await ask(server, f"SHOW {setting}") == "on"
+
+
+async def test_no_secret_is_inherited(folder, monkeypatch):
+    """Neither by the server, nor by the processes of its own that answer connections."""
+    for name in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "LEROBOT_BACKEND_TOKEN"):
+        monkeypatch.setenv(name, "a-secret")
+    server = EmbeddedPostgres(folder)
+    async with running(server):
+        connection = await asyncpg.connect(server.url())
+        try:
+            answering = await connection.fetchval("SELECT pg_backend_pid()")
+            for pid in (server.pid, answering):
+                assert b"a-secret" not in environment_of(pid)
+        finally:
+            await connection.close()
 
 
 async def test_no_network_port_is_open(server):

@@ -32,7 +32,7 @@ PICTURES = {
 }
 
 
-def open_mp4(source: Path | io.RawIOBase, **options: str) -> InputContainer:
+def open_mp4(source: Path | io.RawIOBase | io.BytesIO, **options: str) -> InputContainer:
     """An mp4, to be closed.
 
     source   where it is, or the open file itself; then FFmpeg opens no file at all

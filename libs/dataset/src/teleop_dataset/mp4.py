@@ -26,7 +26,7 @@ class Readable(Protocol):
 
     def seek(self, offset: int, /) -> int: ...
 
-    def read(self, size: int, /) -> bytes: ...
+    def read(self, size: int, /) -> bytes | None: ...
 
 
 _BOX = struct.Struct(">I4s")
@@ -168,7 +168,7 @@ def read_header(file: Readable, size_bytes: int) -> tuple[memoryview, tuple[int,
             if end - begin > MAX_MOVIE_HEADER_BYTES:
                 raise BrokenFile("the mp4's moov is too large", limit=MAX_MOVIE_HEADER_BYTES)
             file.seek(begin)
-            header = file.read(end - begin)
+            header = file.read(end - begin) or b""
             if len(header) < end - begin:
                 raise BrokenFile("the mp4 ends within its moov")
     if header is None or media is None:
@@ -181,7 +181,7 @@ def _file_boxes(file: Readable, size_bytes: int) -> Iterator[tuple[bytes, int, i
     position = 0
     for _ in range(MAX_BOXES):
         file.seek(position)
-        box = outer_box(file.read(MAX_BOX_HEAD_BYTES), position, size_bytes)
+        box = outer_box(file.read(MAX_BOX_HEAD_BYTES) or b"", position, size_bytes)
         if box is None:
             return
         yield box

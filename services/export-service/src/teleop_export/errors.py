@@ -61,6 +61,12 @@ class RanFull(NoRoom):
     retryable = True
 
 
+class MediaEnded(NotMade):
+    """The process that decodes video was ended by something else than the video."""
+
+    code, retryable = "media_ended", True
+
+
 class StoreAway(NotMade):
     """The place of the stored files is not there, so nothing can be said of its files."""
 

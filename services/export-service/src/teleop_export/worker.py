@@ -21,11 +21,12 @@ from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import BackendError, NoSpace, StorageUnavailable
 
 from teleop_export.arrow import do_without_pandas, give_memory_back
-from teleop_export.errors import Cancelled, NoRoom, NotConnected, NotMade, RanFull, StoreAway
+from teleop_export.errors import Cancelled, MediaEnded, NoRoom, NotConnected, NotMade, RanFull, StoreAway
 from teleop_export.hub.pusher import Pusher
 from teleop_export.hub.settings import HubSettings
 from teleop_export.making.build import build
 from teleop_export.making.kept_reader import KeptReader
+from teleop_export.making.media_process import MediaPool
 from teleop_export.making.stored_files import StoredFiles
 from teleop_export.metrics import EXPORT_SECONDS, EXPORTED_FRAMES, EXPORTS
 from teleop_export.planning.raw_order import RawOrder
@@ -57,6 +58,7 @@ class Worker:
     ) -> None:
         self._database_url = database_url
         self._reader = KeptReader(database_url)
+        self._media = MediaPool()
         self._store = store
         self._exports = exports
         self._jobs = jobs
@@ -73,6 +75,7 @@ class Worker:
             await self._jobs.work()
         finally:
             self._reader.close()
+            self._media.close()
 
     async def make(self, export_id: int) -> None:
         """Make one export if it is still wanted; its row tells how that ended."""
@@ -98,13 +101,14 @@ class Worker:
 
     async def _wait(self, claim: Claim, error: NotMade) -> None:
         """Leave the export to a later attempt, raising `error`; fail it if too many have filled the disk."""
-        ran_full = isinstance(error, RanFull)
-        if ran_full and claim.attempts_left == 0:
+        counts = isinstance(error, RanFull | MediaEnded)
+        if counts and claim.attempts_left == 0:
             hint = "free some space on that disk, then request it again"
-            await self._fail(claim, NoSpace(error.detail, hint=hint))
+            gave_up = NoSpace(error.detail, hint=hint) if isinstance(error, RanFull) else error
+            await self._fail(claim, gave_up)
             return
         log.warning("export waiting", export_id=claim.id, error=error.detail, hint=error.hint)
-        await self._exports.hand_back(claim, as_problem(error), counts=ran_full)
+        await self._exports.hand_back(claim, as_problem(error), counts=counts)
         raise error
 
     async def _make(self, claim: Claim) -> None:
@@ -161,9 +165,9 @@ class Worker:
                 known = trouble_of(error) or StorageUnavailable()
                 raise NotConnected(known.detail, hint=known.hint) from error
             if isinstance(claim.order, RawOrder):
-                built = build_raw(folder, claim.order, reader, chunks, files, watch=watch)
+                built = build_raw(folder, claim.order, reader, chunks, files, self._media, watch=watch)
             else:
-                built = build(folder, claim.order, reader, chunks, files, watch=watch)
+                built = build(folder, claim.order, reader, chunks, files, self._media, watch=watch)
         make_durable(folder)
         return built
 

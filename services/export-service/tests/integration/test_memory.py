@@ -16,6 +16,7 @@ import msgspec
 from teleop_export.making.build import build
 from teleop_export.tables.chunk_table import ChunkReader
 from teleop_export.planning.order import Order
+from teleop_export.making.media_process import MediaPool
 from teleop_export.making.stored_files import StoredFiles
 from teleop_runtime.postgres.frames import FrameReader
 from teleop_runtime.store import open_store
@@ -28,7 +29,8 @@ root.mkdir()
 async def main():
     files = StoredFiles(open_store(sys.argv[4]), asyncio.get_running_loop())
     with FrameReader(url) as reader, closing(ChunkReader(url)) as chunks:
-        await asyncio.to_thread(build, root, order, reader, chunks, files, lambda stage, done, total: None)
+        work = root, order, reader, chunks, files, MediaPool()
+        await asyncio.to_thread(build, *work, lambda stage, done, total: None)
 
 asyncio.run(main())
 print(peak_bytes() // 1024**2)

@@ -63,7 +63,7 @@ def order(*episodes, frames=FRAMES, names=NAMES):
 
 def build(folder, made, reader, watch):
     """A dataset without video."""
-    return building.build(folder, made, reader, None, None, watch)
+    return building.build(folder, made, reader, None, None, None, watch)
 
 
 def ignore(*_progress):

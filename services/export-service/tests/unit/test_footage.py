@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from teleop_export.making.picture_file import PictureFile
 from teleop_export.making.video_source import FETCHED_AHEAD, OPEN_SEGMENTS, CameraPictures
 from teleop_export.sessions.video_chunks import VideoChunk
 from teleop_testing.waiting import PATIENCE_S
@@ -65,7 +66,7 @@ def recording(tmp_path: Path) -> tuple[CameraPictures, Fetching]:
         for number in range(CHUNKS)
     ]
     fetching = Fetching(path)
-    return CameraPictures(chunks, fetching), fetching
+    return CameraPictures(chunks, fetching, PictureFile), fetching
 
 
 def pictures_of(*chunks: int) -> np.ndarray:

@@ -12,7 +12,8 @@ from lerobot_robot_virtual.scene import read_frame_counter, render
 from teleop_dataset.v3.info import VideoFeature
 from teleop_dataset.v3.layout import LEROBOTS_LIMITS, ONE_FILE, FileLimits
 from teleop_export.errors import NotStreamable, VideoUnreadable
-from teleop_export.making.picture_file import PictureFile, SegmentPictures
+from teleop_export.making.picture_file import PictureFile
+from teleop_export.making.picture_table import SegmentPictures
 from teleop_export.making.video_writer import VideoSeries, encode, look
 from teleop_testing.datasets.files import growing_video, hide_first
 

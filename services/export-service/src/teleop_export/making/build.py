@@ -18,6 +18,7 @@ from teleop_dataset.verify_written import verify_written
 from teleop_export.errors import NotFinite
 from teleop_export.making.camera_track import CameraTrack
 from teleop_export.making.frame_source import Reader, read_pieces
+from teleop_export.making.media_process import MediaPool
 from teleop_export.making.rows import Rows, ShownEpisodes, choose_rows, with_ages
 from teleop_export.making.video_source import Chunks, Files
 from teleop_export.planning.added_columns import features_of, with_columns
@@ -34,7 +35,13 @@ class DatasetVideo:
     """Takes episodes in order, each camera in a thread of its own."""
 
     def __init__(
-        self, root: Path, order: Order, chunks: Chunks, files: Files, watch: Callable[[int, int], None]
+        self,
+        root: Path,
+        order: Order,
+        chunks: Chunks,
+        files: Files,
+        media: MediaPool,
+        watch: Callable[[int, int], None],
     ) -> None:
         """
         watch  told the pictures shown so far, and those to be shown in all; may raise to stop
@@ -43,20 +50,24 @@ class DatasetVideo:
         self._watch = watch
         self._episodes = 0
         self._total = self._expected()
-        self._tracks = [
-            CameraTrack(
-                root,
-                camera,
-                {source.session_id: (source, number) for source in order.sources},
-                chunks,
-                files,
-                fps=order.fps,
-                limits=order.limits,
-                rows=order.report.exported,
-                advance=self._advance,
-            )
-            for number, camera in enumerate(order.cameras)
-        ]
+        with ExitStack() as lent:
+            self._tracks = [
+                CameraTrack(
+                    root,
+                    camera,
+                    {source.session_id: (source, number) for source in order.sources},
+                    chunks,
+                    files,
+                    fps=order.fps,
+                    limits=order.limits,
+                    rows=order.report.exported,
+                    advance=self._advance,
+                    media=lent.enter_context(media.lend(camera)),
+                )
+                for number, camera in enumerate(order.cameras)
+            ]
+            # Until then an error returns what was lent.
+            self._lent = lent.pop_all()
         self._threads = ThreadPoolExecutor(max(1, len(self._tracks)), thread_name_prefix="camera")
 
     @property
@@ -108,7 +119,7 @@ class DatasetVideo:
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: object
     ) -> None:
         self._threads.shutdown(cancel_futures=True)
-        with ExitStack() as stack:
+        with self._lent as stack:
             for track in self._tracks:
                 stack.callback(track.close)
         if error is None and self._tracks:
@@ -117,12 +128,16 @@ class DatasetVideo:
             self._advance()
 
 
-def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files, watch: Watch) -> Built:
+def build(
+    root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files, media: MediaPool, watch: Watch
+) -> Built:
     """Write the dataset of `order` into the empty folder `root` and verify it.
 
     Memory is bounded by two fetches of frames (pieces.READ_FRAMES, or the longest episode); of video,
     by a picture per camera and what is known of those of one session.
-    Raises RecordingChanged, NotFinite, VideoUnreadable, VerificationFailed, OSError, and what `watch` raises.
+    Pictures are decoded in processes of `media`, one for each camera.
+    Raises RecordingChanged, NotFinite, VideoUnreadable, MediaEnded, VerificationFailed, OSError, and
+    what `watch` raises.
     """
     features = recorded_features(
         order.state_names,
@@ -141,7 +156,7 @@ def build(root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files
             limits=order.limits,
             finite=_must_be_finite(order),
         ) as writer,
-        DatasetVideo(root, order, chunks, files, partial(watch, "video")) as video,
+        DatasetVideo(root, order, chunks, files, media, partial(watch, "video")) as video,
     ):
         rows, times = _write_episodes(writer, video, order, reader, partial(watch, "data"))
     report = finish_report(

@@ -1,24 +1,24 @@
 """One camera's way into a dataset: which picture each row has, its video files, its statistics. Blocks."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from teleop_dataset.v3.episodes import Clip
-from teleop_dataset.v3.image_stats import PictureLevels, sampled_rows, thinning
+from teleop_dataset.v3.image_stats import PictureLevels, sampled_rows
 from teleop_dataset.v3.info import VideoFeature
 from teleop_dataset.v3.layout import FileLimits
 from teleop_dataset.v3.stats import join
 from teleop_schema.errors import BackendError
 
 from teleop_export.errors import RecordingChanged
-from teleop_export.making.picture_file import PictureFile, SegmentPictures
+from teleop_export.making.media_process import HandedPictures, MediaProcess
+from teleop_export.making.picture_table import SegmentPictures
 from teleop_export.making.rows import MS_PER_US, Rows, ShownEpisodes
-from teleop_export.making.thin_pictures import Codes, Planes, ThinDepth, ThinPictures
 from teleop_export.making.video_source import NO_PICTURES, CameraPictures, Chunks, Files
-from teleop_export.making.video_writer import VideoSeries, encode, look
+from teleop_export.making.video_writer import VideoSeries, look
 from teleop_export.planning.pieces import Piece, Source
 from teleop_export.planning.report import CameraReport, EncodedEpisode
 from teleop_export.timing.align import Matched, match
@@ -40,11 +40,13 @@ class CameraTrack:
         limits: FileLimits,
         rows: int,
         advance: Callable[[], None],
+        media: MediaProcess,
     ) -> None:
         """
         sources  of each session: what it is made of, and which of its cameras this is
         rows     at most so many are there in all
         advance  called after every so many rows; may raise to stop
+        media    handles the pictures
         """
         self.camera = camera
         self.levels = PictureLevels(camera)
@@ -56,8 +58,7 @@ class CameraTrack:
         self._files = files
         self._fps = fps
         self._advance = advance
-        step = thinning(camera.height, camera.width)
-        self._thin: ThinDepth | ThinPictures = ThinDepth(step) if camera.depth_unit else ThinPictures(step)
+        self._media = media
         self._series = VideoSeries(root, camera, fps, limits, rows)
         self._footage: CameraPictures | None = None
         self._session: int | None = None
@@ -124,7 +125,12 @@ class CameraTrack:
                 self._footage.close()
             source, position = self._sources[session_id]
             self._footage = CameraPictures.read(
-                self._chunks, self._files, session_id, self.camera.name, source.chunks[position]
+                self._chunks,
+                self._files,
+                self._media.open,
+                session_id,
+                self.camera.name,
+                source.chunks[position],
             )
             self._session = session_id
             pictures = len(self._footage.pictures.captured_us)
@@ -173,8 +179,8 @@ class CameraTrack:
             return clip
         self._encoded.append(EncodedEpisode(episode_index=episode_index, reason=looked.obstacle))
         try:
-            encode(self._scratch, self._frames(followed), self.camera, self._fps)
-            with PictureFile(self._scratch) as segment:
+            self._media.encode(self._scratch, self._fps, followed)
+            with closing(self._media.open(self._scratch)) as segment:
                 whole = SegmentPictures(segment, np.arange(segment.pictures))
                 again = look([whole], self.camera)
                 if again.obstacle is not None:
@@ -194,23 +200,8 @@ class CameraTrack:
             yield part
             end = begin + len(part.numbers)
             within = slice(*np.searchsorted(rows, [begin, end]))
-            self._look(part.segment, part.numbers[rows[within] - begin], levels)
+            assert isinstance(part.segment, HandedPictures)  # noqa: S101
+            part.segment.look(part.numbers[rows[within] - begin], levels)
             self.rows += end - begin
             self._advance()
             begin = end
-
-    def _frames(self, parts: Iterable[SegmentPictures]) -> Iterator[tuple[Any, int]]:
-        """The decoded pictures in their order, each with how often it is shown."""
-        for segment, shown in parts:
-            different, times = np.unique(shown, return_counts=True)
-            often = dict(zip(different.tolist(), times.tolist(), strict=True))
-            for number, frame in segment.decode(different):
-                yield frame, often[number]
-
-    def _look(self, segment: PictureFile, numbers: Integers, levels: PictureLevels) -> None:
-        """Add how bright some pictures of a segment are, each as often as it is named."""
-        different, times = np.unique(numbers, return_counts=True)
-        frames = (frame for _, frame in segment.decode(different))
-        thin: Iterator[Planes | Codes] = self._thin.of(frames)
-        for picture, count in zip(thin, times.tolist(), strict=True):
-            levels.add(picture, count)

@@ -1,117 +1,120 @@
 """One mp4 file of recorded pictures, packet by packet or decoded. Blocks."""
 
-import os
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, Self
 
 import av
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.media import check_size, decoder_limits, open_mp4, video_of
-from teleop_dataset.mp4_samples import samples_of
+from teleop_dataset.mp4_samples import samples_in
 
 from teleop_export.errors import VideoUnreadable
+from teleop_export.making.picture_table import PictureTable, VideoEncoding
 from teleop_export.timing.loop_times import Integers
 
-# Read at once of pictures that lie one behind the other.
-WINDOW_BYTES = 1024 * 1024
+# Bit stream filters that put start codes where mp4 has lengths, and parameter sets before keyframes.
+ANNEX_B = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
+
+
+# A camera of 15 pictures a second has that rate in its parameter sets, too (VUI: ITU-T H.264, E.2.1; H.265,
+# E.3.1). In a dataset of 30 rows a second each picture is there twice, and FFmpeg 5.1, which takes from there
+# how long one is shown, showed the first one three times and all others a row late.
+# A tick is half a picture in H.264, where pictures may come as two fields.
+_FILTERS = {"h264": ("h264_metadata", 2), "hevc": ("hevc_metadata", 1)}
+
+# Of the entry's own name, which tells where decoders look for parameter sets: that stays.
+_NAME_AT = 12
 
 
 @dataclass(frozen=True)
-class VideoEncoding:
-    """How the pictures of a file are encoded.
+class Kind:
+    """How the pictures of a file are encoded, and a decoder of such pictures: opening one takes as long as
+    decoding one of them."""
 
-    decoder  of such pictures; opening one takes as long as decoding one of them
-    """
-
-    codec: str
-    pix_fmt: str
-    extradata: bytes
-    size: tuple[int, int]
+    encoding: VideoEncoding
     decoder: av.VideoCodecContext
 
 
-class PictureFile:
-    """One mp4 file of pictures, numbered from 0 in the order in which they are shown.
+class PictureFile(PictureTable):
+    """One mp4 file of pictures, numbered from 0 in the order in which they are shown."""
 
-    hides  it holds pictures that are not shown, and have no number: others build upon them
-    """
-
-    def __init__(self, path: Path, kinds: dict[bytes, VideoEncoding] | None = None) -> None:
+    def __init__(self, source: Path | io.RawIOBase, kinds: dict[bytes, Kind] | None = None) -> None:
         """
+        source  where it is, or the open file, which is closed with this
         kinds   by description, for files that are likely to be encoded alike: what is there is not looked
                 for again, what is found is added
         raises  VideoUnreadable
         """
-        self.path = path
+        name = source.name if isinstance(source, Path) else "the file"
         with ExitStack() as stack:
             try:
-                self._file = stack.enter_context(path.open("rb"))
-                samples = samples_of(path)
+                file = source.open("rb", buffering=0) if isinstance(source, Path) else source
+                self._file = stack.enter_context(file)
+                samples = samples_in(self._file)
                 known = {} if kinds is None else kinds
                 if samples.description not in known:
-                    known[samples.description] = _kind(path)
-                self.kind = known[samples.description]
+                    known[samples.description] = _kind(self._file)
+                self._kind = known[samples.description]
             except (OSError, IndexError, av.FFmpegError, BrokenFile) as error:
-                raise VideoUnreadable(f"{path.name} can't be read as video: {error}") from error
+                raise VideoUnreadable(f"{name} can't be read as video: {error}") from error
             self._resources = stack.pop_all()
-        self.description = samples.description
-        self.keyframe = samples.keyframe
-        self.sizes = samples.size
-        self._offset = samples.offset
-        self._pts, self._dts = samples.pts, samples.dts
-        self.hides = not samples.shown.all()
         shown = np.sort(samples.pts[samples.shown])
+        hides = not samples.shown.all()
+        super().__init__(
+            encoding=self._kind.encoding,
+            description=samples.description,
+            keyframe=samples.keyframe,
+            sizes=samples.size,
+            offset=samples.offset,
+            pictures=len(shown),
+            hides=hides,
+            # Only where pictures lie in the order in which they are shown can they be taken out one by one.
+            in_order=not hides and bool((samples.pts == shown).all()),
+        )
+        self._pts, self._dts = samples.pts, samples.dts
         self._number = {pts: number for number, pts in enumerate(shown.tolist())}
-        # Only where pictures lie in the order in which they are shown can they be taken out one by one.
-        self.in_order = not self.hides and bool((samples.pts == shown).all())
-
-    @property
-    def pictures(self) -> int:
-        """How many are shown."""
-        return len(self._number)
-
-    def packets(self, numbers: Integers) -> Iterator[tuple[int, bytes]]:
-        """Pictures as they are compressed, with their numbers (never descending); only of a segment that is
-        `in_order`."""
-        begin, window = 0, b""
-        ends = self._offset + self.sizes
-        for number in numbers.tolist():
-            first, end = int(self._offset[number]), int(ends[number])
-            if first < begin or end > begin + len(window):
-                begin, window = first, self._read(first, max(WINDOW_BYTES, end - first))
-            if end > begin + len(window):
-                raise VideoUnreadable(f"a video file ends before its picture {number}")
-            yield number, window[first - begin : end - begin]
-
-    def stretches(self, numbers: Integers) -> Iterator[tuple[int, int, int]]:
-        """The same pictures, those that lie one behind the other together: where in `numbers` each stretch
-        begins, where in the file, and how many bytes it takes."""
-        offsets, sizes = self._offset[numbers], self.sizes[numbers]
-        apart = np.concatenate([[True], offsets[1:] != offsets[:-1] + sizes[:-1]])
-        begins = np.flatnonzero(apart)
-        totals = np.add.reduceat(sizes, begins)
-        yield from zip(begins.tolist(), offsets[begins].tolist(), totals.tolist(), strict=True)
+        self._converter: Any = None
 
     def fileno(self) -> int:
         """The open file's descriptor."""
         return self._file.fileno()
 
-    def _read(self, offset: int, size: int) -> bytes:
-        return os.pread(self._file.fileno(), size, offset)
+    def description_at(self, fps: int) -> bytes:
+        """What `stsd` says of the pictures, with another rate."""
+        return _description_at(self._file, self.kind.codec, fps, without=self.description)
+
+    def converted(self, numbers: Integers) -> Iterator[bytes]:
+        """Pictures, ascending, as a decoder takes them that knows nothing but packets; what was asked for
+        before is behind these."""
+        filter_name = ANNEX_B.get(self.kind.codec)
+        if filter_name is None:
+            yield from (bytes(data) for _, data in self.packets(numbers))
+            return
+        if self._converter is None:
+            self._file.seek(0)
+            with closing(open_mp4(self._file)) as container:
+                self._converter = BitStreamFilterContext(filter_name, video_of(container))
+        for number, data in self.packets(numbers):
+            packet = av.Packet(data)
+            packet.is_keyframe = bool(self.keyframe[number])
+            for converted in self._converter.filter(packet):
+                yield bytes(converted)
 
     def decode(self, wanted: Integers) -> Iterator[tuple[int, av.VideoFrame]]:
         """The pictures of these numbers (ascending, each once), in their order; raises VideoUnreadable."""
         if not len(wanted):
             return
-        decoder = self.kind.decoder
+        decoder = self._kind.decoder
         left = set(wanted.tolist())
         try:
             for position in self._needed(wanted):
-                packet = av.Packet(self._read(int(self._offset[position]), int(self.sizes[position])))
+                packet = av.Packet(self._read(int(self.offset[position]), int(self.sizes[position])))
                 packet.pts, packet.dts = int(self._pts[position]), int(self._dts[position])
                 yield from self._chosen(decoder.decode(packet), left)
             yield from self._chosen(decoder.decode(None), left)
@@ -156,29 +159,48 @@ class PictureFile:
         self.close()
 
 
-def _kind(path: Path) -> VideoEncoding:
-    with closing(open_mp4(path)) as container:
+def _kind(file: io.RawIOBase) -> Kind:
+    file.seek(0)
+    with closing(open_mp4(file)) as container:
         stream = video_of(container)
         context = stream.codec_context
         # The container's own ends with the container; this one is shared by all files of the kind.
         decoder = av.CodecContext.create(stream.codec.name, "r")
         if not isinstance(decoder, av.VideoCodecContext):
-            raise VideoUnreadable(f"{path.name} holds no pictures")
+            raise VideoUnreadable("the file holds no pictures")
         decoder.extradata = context.extradata
         decoder.options = decoder_limits(stream.height, stream.width)
         # With several threads FFmpeg holds as many pictures back; and each camera has a thread already.
         decoder.thread_count = 1
-        return VideoEncoding(
+        encoding = VideoEncoding(
             codec=stream.codec.canonical_name,
             pix_fmt=context.pix_fmt or "",
             extradata=bytes(context.extradata or b""),
             size=(stream.height, stream.width),
-            decoder=decoder,
         )
+        return Kind(encoding, decoder)
 
 
-class SegmentPictures(NamedTuple):
-    """Some pictures of one segment: their numbers, never descending."""
+def _description_at(file: io.RawIOBase, codec: str, fps: int, *, without: bytes) -> bytes:
+    """What `stsd` says of the pictures in an open mp4, with `fps` as their rate.
 
-    segment: PictureFile
-    numbers: Integers
+    without  what it says now, which is the answer for pictures that declare no rate in this way, or whose
+             parameter sets can't be read
+    """
+    if codec not in _FILTERS:
+        return without
+    name, ticks = _FILTERS[codec]
+    copy = io.BytesIO()
+    file.seek(0)
+    try:
+        with closing(open_mp4(file)) as source, closing(av.open(copy, "w", format="mp4")) as target:
+            stream = video_of(source)
+            out = target.add_stream_from_template(stream, opaque=True)
+            metadata = BitStreamFilterContext(f"{name}=tick_rate={fps * ticks}", stream, out)
+            for packet in metadata.filter(next(source.demux(stream))):
+                packet.stream = out
+                target.mux(packet)
+        found = samples_in(copy).description
+        return found[:_NAME_AT] + without[_NAME_AT : _NAME_AT + 4] + found[_NAME_AT + 4 :]
+    except (av.FFmpegError, BrokenFile, ValueError):
+        return without

@@ -1,15 +1,15 @@
 """Recorded pictures, packet by packet or decoded, from the mp4 files that robots have sent. Blocks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from teleop_export.errors import VideoUnreadable
-from teleop_export.making.picture_file import PictureFile, SegmentPictures, VideoEncoding
+from teleop_export.making.picture_table import PictureTable, SegmentPictures
 from teleop_export.sessions.video_chunks import VideoChunk, gather_pictures, usable
 from teleop_export.timing.align import Pictures
 from teleop_export.timing.loop_times import Integers
@@ -33,31 +33,39 @@ class Chunks(Protocol):
     def read(self, session_id: int, camera: str, ids: Sequence[int]) -> list[VideoChunk]: ...
 
 
+# Opens a file of pictures; raises VideoUnreadable.
+Opening = Callable[[Path], PictureTable]
 # With what closes it.
-Fetched = tuple[PictureFile, ExitStack]
+Fetched = tuple[PictureTable, ExitStack]
 
 
 class CameraPictures:
     """All pictures of one camera in one session, numbered over all of its chunks."""
 
-    def __init__(self, chunks: Sequence[VideoChunk], files: Files) -> None:
+    def __init__(self, chunks: Sequence[VideoChunk], files: Files, opening: Opening) -> None:
         self.pictures: Pictures = gather_pictures(chunks)
         self._chunks = list(chunks)
         self._begins = np.cumsum([0, *(chunk.frame_count or 0 for chunk in chunks)])
         self._files = files
         self._open: dict[int, Future[Fetched]] = {}
         self._threads = ThreadPoolExecutor(FETCHED_AT_ONCE, thread_name_prefix="fetch-video")
-        self._kinds: dict[bytes, VideoEncoding] = {}
+        self._opening = opening
 
     @classmethod
     def read(
-        cls, chunks: Chunks, files: Files, session_id: int, camera: str, ids: Sequence[int]
+        cls,
+        chunks: Chunks,
+        files: Files,
+        opening: Opening,
+        session_id: int,
+        camera: str,
+        ids: Sequence[int],
     ) -> "CameraPictures":
         """The footage in those chunks; raises VideoUnreadable if one of them is gone."""
         found = chunks.read(session_id, camera, ids)
         if [chunk.id for chunk in found] != list(ids) or usable(found) != found:
             raise VideoUnreadable(f"video chunks of camera {camera} of session {session_id} are gone")
-        return cls(found, files)
+        return cls(found, files, opening)
 
     def parts(self, numbers: Integers, then: Integers = NO_PICTURES) -> Iterator[SegmentPictures]:
         """Pictures by number, never descending, cut where a segment ends; a part is good until the next.
@@ -77,7 +85,7 @@ class CameraPictures:
         chunks: list[int] = np.unique(np.searchsorted(self._begins, numbers, side="right") - 1).tolist()
         return chunks
 
-    def _segment(self, wanted: Sequence[int]) -> PictureFile:
+    def _segment(self, wanted: Sequence[int]) -> PictureTable:
         """The first of the `wanted` chunks' segments; the others are fetched while the caller works on it."""
         for number in wanted:
             if number not in self._open:
@@ -91,7 +99,7 @@ class CameraPictures:
     def _fetch(self, chunk: VideoChunk) -> Fetched:
         with ExitStack() as stack:
             path = stack.enter_context(self._files.as_file(chunk.sha256))
-            segment = stack.enter_context(PictureFile(path, self._kinds))
+            segment = stack.enter_context(closing(self._opening(path)))
             if segment.pictures != chunk.frame_count:
                 raise VideoUnreadable(
                     f"video chunk {chunk.id} holds {segment.pictures} "

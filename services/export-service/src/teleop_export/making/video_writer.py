@@ -1,7 +1,9 @@
 """A camera's mp4 files: episodes back to back, copied as they were recorded wherever that is possible."""
 
+import io
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,9 +17,8 @@ from teleop_dataset.v3.layout import FIRST_PLACE, FileLimits
 from teleop_dataset.v3.numbering import pictures_are_found
 
 from teleop_export.errors import NotStreamable, VideoUnreadable
-from teleop_export.making.declared_rate import description_at
 from teleop_export.making.mp4_writer import Mp4Writer
-from teleop_export.making.picture_file import PictureFile, SegmentPictures
+from teleop_export.making.picture_table import PictureTable, SegmentPictures
 from teleop_export.timing.loop_times import Integers
 
 # Encoders by what they make, and their settings. Every picture is a keyframe, as in what the robot's own
@@ -88,7 +89,7 @@ def look(parts: Iterable[SegmentPictures], camera: VideoFeature) -> CopyCheck:
     return CopyCheck(None, extradata or b"", pictures, size_bytes)
 
 
-def _obstacle(segment: PictureFile, numbers: Integers, camera: VideoFeature) -> str | None:
+def _obstacle(segment: PictureTable, numbers: Integers, camera: VideoFeature) -> str | None:
     kind = segment.kind
     if (kind.codec, kind.pix_fmt) != (camera.codec, camera.pix_fmt):
         return f"it is {kind.codec} {kind.pix_fmt}, not {camera.codec} {camera.pix_fmt}"
@@ -103,29 +104,55 @@ def _obstacle(segment: PictureFile, numbers: Integers, camera: VideoFeature) -> 
     return None
 
 
-def encode(path: Path, frames: Iterator[tuple[av.VideoFrame, int]], camera: VideoFeature, fps: int) -> None:
-    """Encode pictures, each shown so many times, into an mp4 of the camera's kind of video."""
-    rate = Fraction(fps)
-    rgb = camera.pix_fmt == "gbrp"
-    name = _RGB_ENCODER if rgb else _ENCODERS[camera.codec]
-    with av.open(str(path), "w", format="mp4") as container:
+class Encoder:
+    """Makes an mp4 of a camera's kind of video."""
+
+    def __init__(self, target: Path | io.RawIOBase, camera: VideoFeature, fps: int) -> None:
+        """
+        target  where it comes to lie, or the open file for it
+        """
+        rgb = camera.pix_fmt == "gbrp"
+        name = _RGB_ENCODER if rgb else _ENCODERS[camera.codec]
+        self._rate = Fraction(fps)
+        file = str(target) if isinstance(target, Path) else target
+        self._container = av.open(file, "w", format="mp4")
         settings = _DEPTH_SETTINGS if camera.depth_unit else _SETTINGS[name]
-        stream: Any = container.add_stream(name, rate=rate, options=settings)
+        stream: Any = self._container.add_stream(name, rate=self._rate, options=settings)
         stream.height, stream.width = camera.height, camera.width
         stream.pix_fmt = _RGB_FORMAT if rgb else camera.pix_fmt
         stream.gop_size, stream.max_b_frames = 1, 0
-        stream.time_base = 1 / rate
-        count = 0
+        stream.time_base = 1 / self._rate
+        self._stream = stream
+        self._count = 0
+
+    def add(self, frame: av.VideoFrame, times: int) -> None:
+        """Append a picture that is shown so many times."""
+        stream = self._stream
+        picture = frame.reformat(width=stream.width, height=stream.height, format=stream.pix_fmt)
+        # The decoder's own (I, P or B) would be forced upon the encoder.
+        picture.pict_type = 0
+        picture.time_base = 1 / self._rate
+        for _ in range(times):
+            picture.pts = self._count
+            self._container.mux(stream.encode(picture))
+            self._count += 1
+
+    def finish(self) -> None:
+        """Complete the file."""
+        self._container.mux(self._stream.encode(None))
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file, complete or not."""
+        self._container.close()
+
+
+def encode(path: Path, frames: Iterator[tuple[av.VideoFrame, int]], camera: VideoFeature, fps: int) -> None:
+    """Encode pictures, each shown so many times, into an mp4 of the camera's kind of video."""
+    with closing(Encoder(path, camera, fps)) as encoder:
         for frame, times in frames:
-            picture = frame.reformat(width=camera.width, height=camera.height, format=stream.pix_fmt)
-            # The decoder's own (I, P or B) would be forced upon the encoder.
-            picture.pict_type = 0
-            picture.time_base = 1 / rate
-            for _ in range(times):
-                picture.pts = count
-                container.mux(stream.encode(picture))
-                count += 1
-        container.mux(stream.encode(None))
+            encoder.add(frame, times)
+        encoder.finish()
 
 
 class VideoSeries:
@@ -150,7 +177,7 @@ class VideoSeries:
         self._file: Mp4Writer | None = None
         self._extradata = b""
         self._file_bytes = 0
-        self._last: tuple[PictureFile, int] | None = None
+        self._last: tuple[PictureTable, int] | None = None
 
     def add(self, parts: Iterable[SegmentPictures], looked: CopyCheck) -> Clip:
         """Append an episode that can be copied.
@@ -188,7 +215,7 @@ class VideoSeries:
             and pictures_are_found(file.pictures, looked.pictures, self._fps)
         )
 
-    def _begin(self, segment: PictureFile, looked: CopyCheck) -> Mp4Writer:
+    def _begin(self, segment: PictureTable, looked: CopyCheck) -> Mp4Writer:
         path = self._root / self._place.video_path(self._camera.key)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._extradata = looked.extradata
@@ -198,14 +225,14 @@ class VideoSeries:
         likely = int(MORE_ROOM * self._limits.video_bytes * looked.pictures / looked.size_bytes)
         return Mp4Writer(
             path,
-            description_at(segment.path, segment.kind.codec, self._fps, without=segment.description),
+            segment.description_at(self._fps),
             size=(self._camera.height, self._camera.width),
             fps=self._fps,
             delay=_DECODED_BEFORE_SHOWN.get(segment.kind.codec, 0),
             room=self._rows if self._limits.one_file else max(looked.pictures, min(likely, self._rows)),
         )
 
-    def _copy(self, file: Mp4Writer, segment: PictureFile, numbers: Integers) -> None:
+    def _copy(self, file: Mp4Writer, segment: PictureTable, numbers: Integers) -> None:
         length_bytes = _nal_length_bytes(segment)
         sizes = segment.sizes[numbers]
         follows = np.diff(numbers, prepend=numbers[0] - 1) == 1
@@ -232,7 +259,7 @@ class VideoSeries:
             file.close()
 
 
-def _nal_length_bytes(segment: PictureFile) -> int:
+def _nal_length_bytes(segment: PictureTable) -> int:
     """How long the length before each NAL unit is (ISO/IEC 14496-15, 5.3.3.1); 0 where it is not H.264."""
     known = (
         segment.kind.codec == "h264" and len(segment.kind.extradata) > 4 and segment.kind.extradata[0] == 1

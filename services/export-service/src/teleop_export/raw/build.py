@@ -1,6 +1,6 @@
 """From an order of raw sessions to a folder of files. Blocks, so it runs in a thread."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ import msgspec
 import pyarrow as pa
 
 from teleop_export.making.frame_source import Reader, read_pieces
+from teleop_export.making.media_process import MediaPool
 from teleop_export.making.video_source import CameraPictures, Chunks, Files
 from teleop_export.planning.pieces import bytes_of
 from teleop_export.planning.raw_order import RawOrder
@@ -106,7 +107,7 @@ that LeRobot's dataset did not take), gaps with their reasons, and of each colum
 
 
 def build_raw(
-    root: Path, order: RawOrder, reader: Reader, chunks: Chunks, files: Files, watch: Watch
+    root: Path, order: RawOrder, reader: Reader, chunks: Chunks, files: Files, media: MediaPool, watch: Watch
 ) -> Built:
     """Write the sessions of `order` into the empty folder `root`.
 
@@ -116,7 +117,7 @@ def build_raw(
     total = order.report.exported + sum(_pictures(session) for session in order.sessions)
     done = 0
     for session in order.sessions:
-        _write(root, order, session, reader, chunks, files, partial(_tell, watch, done, total))
+        _write(root, order, session, reader, chunks, files, media, partial(_tell, watch, done, total))
         done += session.committed + _pictures(session)
     watch("data", total, total)
     (root / README).write_text(ABOUT_PARQUET if order.format == "parquet" else ABOUT_MCAP, "utf-8")
@@ -141,6 +142,7 @@ def _write(
     reader: Reader,
     chunks: Chunks,
     files: Files,
+    media: MediaPool,
     advance: Callable[[int], None],
 ) -> None:
     tables = _tables(session, reader)
@@ -149,12 +151,13 @@ def _write(
         write_tables(path, session, tables, advance)
         return
     with ExitStack() as stack:
-        footages = {
-            camera: stack.enter_context(
-                closing(CameraPictures.read(chunks, files, session.session_id, camera, footage.chunks))
-            )
-            for camera, footage in session.footage.items()
-        }
+
+        def opened(camera: str, ids: Sequence[int]) -> CameraPictures:
+            opening = stack.enter_context(media.lend(None)).open
+            read = CameraPictures.read(chunks, files, opening, session.session_id, camera, ids)
+            return stack.enter_context(closing(read))
+
+        footages = {camera: opened(camera, footage.chunks) for camera, footage in session.footage.items()}
         write_mcap(path.with_suffix(".mcap"), session, tables, footages, advance)
 
 

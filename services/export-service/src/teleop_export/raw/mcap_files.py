@@ -7,20 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import av
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from av.bitstream import BitStreamFilterContext
 from mcap.writer import CompressionType, Writer
-from teleop_dataset.media import open_mp4, video_of
 from teleop_dataset.v3.depth import depth_info
 from teleop_runtime.postgres.columns import unpack
 from teleop_schema.columns import Column
 from teleop_schema.depth import DepthUnit
 
 from teleop_export.errors import VideoDiffers
-from teleop_export.making.picture_file import PictureFile
 from teleop_export.making.video_source import CameraPictures
 from teleop_export.planning.raw_session import RawSession, told_tasks
 from teleop_export.raw.foxglove import (
@@ -35,12 +31,8 @@ from teleop_export.raw.foxglove import (
     value_message,
     value_schema,
 )
-from teleop_export.timing.loop_times import Integers
 
 STATE_TOPIC, ACTION_TOPIC = "/robot/state", "/robot/action"
-# Bit stream filters that put start codes where mp4 has lengths, and parameter sets before keyframes.
-ANNEX_B = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
-
 NS_PER_US = 1_000
 # MCAP numbers messages with 32 bits.
 _SEQUENCES = 1 << 32
@@ -240,23 +232,8 @@ def _pictures(camera: str, footage: CameraPictures) -> Iterator[Message]:
                 field="cameras",
                 hint="leave the camera out by naming the others in `cameras`",
             )
-        for data in _packets(segment, numbers):
+        for data in segment.converted(numbers):
             time_us = int(captured_us[number])
             content = compressed_video(time_us, camera, data, FORMATS[segment.kind.codec])
             yield Message(time_us * NS_PER_US, video_topic(camera), number, content)
             number += 1
-
-
-def _packets(segment: PictureFile, numbers: Integers) -> Iterator[bytes]:
-    """Each picture's packet, as a decoder takes it that knows nothing but packets."""
-    name = ANNEX_B.get(segment.kind.codec)
-    if name is None:
-        yield from (bytes(data) for _, data in segment.packets(numbers))
-        return
-    with open_mp4(segment.path) as file:
-        converter: Any = BitStreamFilterContext(name, video_of(file))
-        for number, data in segment.packets(numbers):
-            packet = av.Packet(data)
-            packet.is_keyframe = bool(segment.keyframe[number])
-            for converted in converter.filter(packet):
-                yield bytes(converted)
