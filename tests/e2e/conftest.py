@@ -73,3 +73,11 @@ def typed(environment: dict[str, str], tmp_path: Path) -> Callable[..., int]:
 def output(tmp_path: Path) -> Callable[[], str]:
     """What the command has printed so far."""
     return lambda: (tmp_path / "output.txt").read_text(errors="replace")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell how many bad inputs were tried."""
+    calls = [report for report in terminalreporter.getreports("passed") if report.when == "call"]
+    tried = sum(count for report in calls for name, count in report.user_properties if name == "bad inputs")
+    if tried:
+        terminalreporter.write_line(f"{tried} bad inputs were tried")

@@ -17,7 +17,7 @@ from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.operations import Conversation, JsonResponse, Operation, read_body
 from teleop_schema.errors import BadInput, NotFound, StorageUnavailable
 from teleop_testing.backends.serving import serving
-from teleop_testing.waiting import PATIENCE_S
+from teleop_testing.waiting import PATIENCE_S, until
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -146,6 +146,31 @@ async def test_a_body_that_does_not_come_is_not_waited_for(server, monkeypatch):
     writer.close()
     assert b" 408 " in told.partition(b"\r\n")[0]
     assert b'"too_slow"' in told
+
+
+async def test_a_client_that_leaves_in_its_body_is_no_fault(server, http):
+    """Also one whose body can't be read on: 499 for the metrics, and no error of the server's."""
+
+    async def counted(sample: str) -> float:
+        found = re.search(rf"^{sample} (\S+)", (await http.get("/metrics")).text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    left = r'http_requests_total\{method="PATCH",route="/things/\{thing_id\}",status="499"\}'
+    faults = r'errors_total\{code="internal_error"\}'
+    before = await counted(left), await counted(faults)
+    head = f"PATCH /things/1 HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\n".encode()
+    for rest in (b"Content-Length: 9\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"):
+        reader, writer = await asyncio.open_connection(*server.split(":"))
+        writer.write(head + rest)
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+
+    async def noticed() -> bool:
+        return await counted(left) == before[0] + 2
+
+    await until(noticed)
+    assert await counted(faults) == before[1]
 
 
 async def test_error_is_a_problem_document(http):

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -220,6 +220,7 @@ def assemble(
     handlers: dict[Any, Any] = {
         BackendError: problems.answer_backend_error,
         HTTPException: problems.answer_http_exception,
+        ClientDisconnect: problems.answer_nobody,
     }
     app = Starlette(
         routes=_routes(title, parts, health),

@@ -244,6 +244,20 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         if not self.handshake_initiated and self.conn.handshake_exc is not None:
             self._refuse(self.conn.handshake_exc)
 
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            content = b"".join(self.frames)
+            try:
+                content.decode()
+            except UnicodeDecodeError:
+                # uvicorn would log its client's mistake as a fault of the server, with a traceback.
+                self.frames = []
+                self.conn.send_close(CloseCode.INVALID_DATA, "a text message is not UTF-8")
+                self.handle_parser_exception()
+                return
+            self.frames = [content]
+        super().send_receive_event_to_app()
+
     async def receive(self) -> ASGIReceiveEvent:
         message = await self.queue.get()
         if self.read_paused and self.queue.empty():

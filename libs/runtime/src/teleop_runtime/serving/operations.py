@@ -19,14 +19,13 @@ from teleop_schema.errors import BackendError, BadInput, BodyTooLarge, WrongMedi
 from teleop_runtime.access.roles import Need
 from teleop_runtime.serving.bodies import body_parts
 from teleop_runtime.serving.guard import guard, guard_socket
+from teleop_runtime.serving.problems import CLIENT_LEFT
 
 # Such a body is in memory as a whole. Larger bodies (files, plans) are read in parts, or set their own limit.
 MAX_JSON_BYTES = 1024 * 1024
 JSON = "application/json"
 # The media type that `curl -d` sends for everything.
 UNTOLD = "application/x-www-form-urlencoded"
-# nginx's status for an answer that nobody waits for any more; only the metrics see it.
-CLIENT_LEFT = 499
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 T = TypeVar("T")

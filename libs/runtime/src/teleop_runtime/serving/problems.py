@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from starlette.convertors import IntegerConvertor
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route, WebSocketRoute
 from starlette.websockets import WebSocket
@@ -21,6 +21,8 @@ from teleop_runtime.trouble import trouble_of
 
 log = get_logger(__name__)
 
+# nginx's status for an answer that nobody waits for any more; only the metrics see it.
+CLIENT_LEFT = 499
 UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade"}
 # nginx removes both headers, and speaks HTTP/1.0 to servers, unless its configuration says otherwise.
 NGINX_UPGRADE = (
@@ -126,6 +128,11 @@ async def refuse(websocket: WebSocket, error: BackendError) -> None:
     """Answer a WebSocket handshake with an HTTP error instead of accepting it."""
     response = _answer(Request({**websocket.scope, "type": "http"}), error)
     await websocket.send_denial_response(response)
+
+
+async def answer_nobody(_request: Request, _error: ClientDisconnect) -> Response:
+    """Handler of a connection that ended, or was closed for what it sent, in the middle of a body."""
+    return Response(status_code=CLIENT_LEFT)
 
 
 async def answer_surprise(request: Request, error: Exception) -> Response:

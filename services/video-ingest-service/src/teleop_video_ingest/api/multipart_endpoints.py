@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.middleware.forwarded import address_of
@@ -46,14 +46,11 @@ async def _take(request: Request, kind: str) -> Response:
             f"a {kind} file may have at most {LIMITS[kind]} bytes", field=FILE_FIELD, limit=LIMITS[kind]
         )
     await uploads.check_room(announced_bytes)
-    try:
-        receipt, new = await uploads.receive(
-            _file_parts(request, uploads, form, kind),
-            limit=LIMITS[kind],
-            tell=lambda: _announced(request, form, kind),
-        )
-    except ClientDisconnect:
-        return Response(status_code=400)
+    receipt, new = await uploads.receive(
+        _file_parts(request, uploads, form, kind),
+        limit=LIMITS[kind],
+        tell=lambda: _announced(request, form, kind),
+    )
     location = {} if receipt.id is None else {"Location": address_of(request, f"/videos/{receipt.id}")}
     return JsonResponse(receipt, status_code=201 if new else 200, headers=location)
 

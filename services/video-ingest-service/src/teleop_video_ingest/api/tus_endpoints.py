@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from msgspec import Meta
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.middleware.forwarded import address_of
@@ -47,8 +47,6 @@ def speaking_tus(endpoint: Endpoint) -> Endpoint:
             response = await answer_backend_error(request, error)
             if isinstance(error, BadTusVersion):
                 response.headers["Tus-Version"] = tus.VERSION
-        except ClientDisconnect:
-            response = Response(status_code=400)
         response.headers["Tus-Resumable"] = tus.VERSION
         return response
 
