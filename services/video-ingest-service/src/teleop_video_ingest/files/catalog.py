@@ -36,9 +36,10 @@ log = get_logger(__name__)
 READ_TIMEOUT_S = 10.0
 # Time limit for waiting for another replica with the same file, and for naming it in the tree.
 WRITE_TIMEOUT_S = 60.0
-# A check takes milliseconds. If others are ahead of it, its sender gets the receipt before, because the bytes
+# A check takes milliseconds, and starting its process a second on a busy machine; and an export may be wanted
+# at once. If others are ahead of it for longer, its sender gets the receipt before, because the bytes
 # are safe; whoever asks then learns that they were not checked yet.
-RECEIPT_WAITS_S = 2.0
+RECEIPT_WAITS_S = 10.0
 LATER = Probed(problem="not checked yet: it has just arrived", looked=False)
 
 
