@@ -68,6 +68,10 @@ OTHERS = {
         "_refuse",
     ): "goes on after any error, as long as its connection",
     ("teleop_telemetry/tables/session_table.py", "_take_over"): ENDS_WITH_ITS_CALLER,
+    (
+        "teleop_video_ingest/files/probe.py",
+        "go_on",
+    ): "a check of a file, whose result its caller waits for a while for; it ends with the prober",
     ("teleop_video_ingest/files/verification.py", "verify_objects"): ENDS_WITH_ITS_CALLER,
     ("teleop_runtime/serving/app.py", "_ask"): "a check of readiness, whose result it is",
     ("teleop_runtime/postgres/pulse.py", "listen"): "one look at the server: its error is the result",
