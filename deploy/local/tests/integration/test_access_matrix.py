@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -95,7 +96,8 @@ EXPECTED = {
     "GET /exports/{export_id}/archive": BROWSE,
     "GET /exports/{export_id}/files/{path}": BROWSE,
     "DELETE /exports/{export_id}": OPERATE,
-    "POST /exports/{export_id}/push": ADMIN,
+    # What an operator may push depends on the namespaces of the Hub.
+    "POST /exports/{export_id}/push": OPERATE,
     "POST /tokens": ADMIN,
     "GET /tokens": ADMIN,
     "DELETE /tokens/{token_id}": ADMIN,
@@ -321,6 +323,40 @@ def test_lists_hold_what_the_caller_may_see(world):
                 assert {each["robot_id"] for each in found} <= {MINE}
         everything = http.get("/robots", headers=world.headers("viewer")).json()
         assert {robot["robot_id"] for robot in everything} == {MINE, OTHERS}
+
+
+def test_the_hash_of_others_bytes_is_not_worth_their_bytes(world):
+    """A robot that knows it has to send the bytes all the same; whoever may read them has not."""
+    content = b"known to the others only"
+    path = {"dataset": "user/name", "path": "meta/known.json"}
+    sha256 = hashlib.sha256(content).hexdigest()
+    robot, admin = world.headers("robot"), world.headers("admin")
+    with httpx.Client(base_url=f"http://{world.address}", timeout=PATIENCE_S) as http:
+
+        def planned(robot_id: str, headers: dict[str, str]) -> dict[str, Any]:
+            size = {"size_bytes": len(content), "sha256": sha256}
+            file = {"kind": "dataset", "robot_id": robot_id, **size, **path}
+            answer = http.post("/files/plan", headers=headers, json={"file": file})
+            assert answer.status_code == 200, answer.text
+            found: dict[str, Any] = answer.json()
+            return found
+
+        sent = http.post(
+            "/upload/sync", headers=admin, data={"robot_id": OTHERS, **path}, files={"file": content}
+        )
+        assert sent.status_code == 201, sent.text
+        told = planned(MINE, robot)
+        assert (told.get("receipt"), told["missing"]) == (None, [[0, len(content)]])
+        read = http.get(f"/datasets/{MINE}/user/name/files/meta/known.json", headers=robot)
+        assert read.status_code == 404
+        headers = {**robot, "Tus-Resumable": "1.0.0", "Upload-Offset": "0"}
+        headers["Content-Type"] = "application/offset+octet-stream"
+        assert http.patch(told["upload"], headers=headers, content=content).status_code == 204
+        assert planned(MINE, robot)["receipt"]["sha256"] == sha256
+        path["path"] = "meta/again.json"
+        assert planned(MINE, robot)["receipt"]["sha256"] == sha256
+        path["path"] = "meta/as-admin.json"
+        assert planned(OTHERS, admin)["receipt"]["sha256"] == sha256
 
 
 def test_sessions_of_several_robots_are_exported_by_whoever_may_see_them_all(world):

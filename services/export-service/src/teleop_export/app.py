@@ -74,6 +74,7 @@ def export_part(
                         "export_folders": folders,
                         "export_jobs": jobs,
                         "export_pushes": pushes,
+                        "hub_namespaces": hub.namespaces,
                         "export_followers": events.Followers(),
                         "recorded_sessions": SessionReader(pool),
                     },

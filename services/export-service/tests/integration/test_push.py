@@ -246,6 +246,23 @@ async def test_token_is_named_not_sent(hub, serve, record, monkeypatch, tmp_path
         assert made["status"] == "done", made
 
 
+async def test_where_to_is_limited(hub, serve, record, monkeypatch, database):
+    """Elsewhere is refused before anything is made, and when a finished export is to go there."""
+    monkeypatch.setenv("LEROBOT_BACKEND_HUB_NAMESPACES", "lab")
+    async with serve() as backend:
+        session = await record(60, episodes=[(0, 60)])
+        body = {"session_ids": [session], "repo_id": "evil/pick", "push_to_hub": {}}
+        refused = await backend.http.post("/exports", json=body)
+        assert (refused.status_code, refused.json()["field"]) == (403, "repo_id")
+        assert (await backend.http.get("/exports")).json()["exports"] == []
+        export, _ = await backend.export(session, repo_id="evil/pick")
+        again = await backend.http.post(f"/exports/{export['id']}/push", json={})
+        assert (again.status_code, again.json()["code"]) == (403, "not_allowed")
+        assert "LEROBOT_BACKEND_HUB_NAMESPACES" in again.json()["hint"]
+        made, _ = await push(backend, session)
+        assert made["status"] == "done", made
+
+
 async def test_push_of_an_unfinished_export_waits_for_it(hub, backend, record):
     """One that failed is pushed after all, once it has been made."""
     session = await record(100)

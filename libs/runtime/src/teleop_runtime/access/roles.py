@@ -10,7 +10,17 @@ Role = Literal["robot", "viewer", "operator", "admin", "metrics"]
 PersonRole = Literal["viewer", "operator", "admin"]
 # What an address asks of whoever calls it.
 Need = Literal[
-    "nothing", "known", "metrics", "read", "browse", "send", "verify", "operate", "administer", "grant"
+    "nothing",
+    "known",
+    "metrics",
+    "read",
+    "browse",
+    "send",
+    "verify",
+    "operate",
+    "push",
+    "administer",
+    "grant",
 ]
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -32,14 +42,16 @@ ALLOWED: dict[Need, frozenset[Role]] = {
     "verify": frozenset({"robot", "operator", "admin"}),
     # Whatever leaves recorded data where it is: edit, hide, label, export, repair.
     "operate": frozenset({"operator", "admin"}),
-    # The Hub, whatever removes recorded data, and reading whose tokens there are.
+    # What leaves for the Hub; teleop_export.planning.push says what of it only an admin may.
+    "push": frozenset({"operator", "admin"}),
+    # Whatever removes recorded data, and reading whose tokens there are.
     "administer": frozenset({"admin"}),
     # Making and revoking tokens, and letting people in. A network that is trusted does not include it: a
     # token that anybody could make today would still work when the network is not trusted any more.
     "grant": frozenset({"admin"}),
 }
 # What is noted in the table `audit`, if it was done.
-AUDITED: frozenset[Need] = frozenset({"operate", "administer", "grant"})
+AUDITED: frozenset[Need] = frozenset({"operate", "push", "administer", "grant"})
 
 
 def roles_for(need: Need) -> str:

@@ -36,6 +36,7 @@ from teleop_schema.errors import (
 
 from teleop_export.api.addresses import LOCATION, export_id_of
 from teleop_export.api.archive import FolderTar, read_file
+from teleop_export.api.pusher import check_pusher
 from teleop_export.api.report_text import report_text
 from teleop_export.api.told import ToldExports
 from teleop_export.errors import (
@@ -92,7 +93,8 @@ async def create_export(request: Request) -> Response:
     wanted = await read_body(request, ExportRequest)
     check_request(wanted)
     if wanted.push_to_hub is not None:
-        caller_of(request).check_need("administer")
+        caller_of(request).check_need("push")
+        check_pusher(request, wanted.push_to_hub, wanted.repo_id)
     wanted = await _chosen(wanted, sessions)
     await check_sessions(request, wanted.session_ids or ())
     try:

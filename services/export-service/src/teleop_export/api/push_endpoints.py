@@ -7,6 +7,7 @@ from teleop_runtime.serving.operations import Answer, JsonResponse, Operation, r
 from teleop_schema.errors import BadInput
 
 from teleop_export.api.addresses import LOCATION, export_id_of
+from teleop_export.api.pusher import check_pusher
 from teleop_export.api.told import ToldExports
 from teleop_export.errors import ExportFilesGone, ExportNotFound, NotPushable, PushBusy
 from teleop_export.planning.push import PushRequest, PushView, check_push
@@ -25,6 +26,7 @@ async def push_export(request: Request) -> Response:
     wanted = await read_body(request, PushRequest)
     check_push(wanted)
     made = await told.state(export_id)
+    check_pusher(request, wanted, made.request.repo_id)
     if made.request.format != LEROBOT:
         raise NotPushable(f"export {export_id} is not a dataset but {made.request.format}")
     if await told.has_lost_files(export_id):
@@ -42,7 +44,7 @@ OPERATIONS = (
         "POST",
         "/exports/{export_id:int}/push",
         push_export,
-        needs="administer",
+        needs="push",
         body=PushRequest,
         example={"private": True},
         answers=[Answer(202, "The push, which begins soon", PushView, headers=[LOCATION])],

@@ -10,6 +10,7 @@ from teleop_runtime.settings import SECRETS
 
 from teleop_export.errors import HubTokenMissing
 from teleop_export.hub.upload import Access
+from teleop_export.planning.push import read_namespaces
 
 # Somebody may have named the wrong file.
 MAX_TOKEN_BYTES = 4096
@@ -32,6 +33,25 @@ class HubSettings(BaseSettings):
     hub_tokens: Path | None = Field(
         None, alias="HUB_TOKENS", description="folder with more tokens, one file each; requests name the file"
     )
+
+    hub_namespaces: str | None = Field(
+        None,
+        alias="LEROBOT_BACKEND_HUB_NAMESPACES",
+        description="users and organizations of the Hub that datasets may be pushed to, with commas or "
+        "spaces between them; operators may push there, privately. Unset: all that the token may write to, "
+        "for admins only",
+    )
+
+    @field_validator("hub_namespaces")
+    @classmethod
+    def _are_names(cls, namespaces: str | None) -> str | None:
+        read_namespaces(namespaces or "")
+        return namespaces
+
+    @property
+    def namespaces(self) -> frozenset[str]:
+        """Those that datasets may be pushed to; none: any."""
+        return read_namespaces(self.hub_namespaces or "")
 
     @field_validator("hub_endpoint")
     @classmethod

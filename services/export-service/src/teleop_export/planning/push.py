@@ -1,11 +1,15 @@
 """What can be said about a push to the Hugging Face Hub. Pure."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 from teleop_runtime.serving.problems import Problem
-from teleop_schema.errors import BadInput
+from teleop_schema.errors import BadInput, NotAllowed
+
+NAMESPACES = "LEROBOT_BACKEND_HUB_NAMESPACES"
+_NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}", re.ASCII)
 
 PushStatus = Literal["waiting", "queued", "running", "done", "failed"]
 
@@ -48,6 +52,41 @@ class PushView(Struct, frozen=True, kw_only=True):
     asked_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+
+
+def check_right(push: PushRequest, repo_id: str, namespaces: frozenset[str], *, admin: bool) -> None:
+    """Raise NotAllowed for a push that goes where, or does what, this caller may not.
+
+    namespaces  of the Hub that this backend may push to; none: those that its token may write to, for admins
+    """
+    if namespaces and repo_id.partition("/")[0].lower() not in namespaces:
+        raise NotAllowed(
+            f"this backend does not push to {repo_id!r}",
+            field="repo_id",
+            hint=f"{NAMESPACES} names the users and organizations that it may push to",
+        )
+    if admin:
+        return
+    if not namespaces:
+        raise NotAllowed(
+            "only an admin may push to the Hub, as long as this backend may push anywhere",
+            hint=f"with {NAMESPACES}, operators may push privately to those that it names",
+        )
+    for name, wanted in (("private", not push.private), ("overwrite", push.overwrite)):
+        if wanted:
+            told = "publish a dataset" if name == "private" else "replace a dataset of other recordings"
+            raise NotAllowed(f"only an admin may {told}", field=name)
+
+
+def read_namespaces(text: str) -> frozenset[str]:
+    """Users and organizations of the Hub, in lower case as the Hub compares them, with commas or spaces
+    between them; raises ValueError naming the one that is none.
+    """
+    names = text.replace(",", " ").split()
+    for name in names:
+        if not _NAMESPACE.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a user or organization of the Hub")
+    return frozenset(name.lower() for name in names)
 
 
 def check_push(push: PushRequest) -> None:

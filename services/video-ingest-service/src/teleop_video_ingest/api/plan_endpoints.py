@@ -20,8 +20,9 @@ async def plan_file(request: Request) -> Response:
     """The receipt of a file that is stored, or an upload and the ranges of the file to send to it."""
     uploads: Uploads = request.state.uploads
     plan = await read_body(request, FilePlan, limit_bytes=MAX_PLAN_BYTES)
-    caller_of(request).check_robot(plan.file.robot_id)
-    return JsonResponse(await uploads.plan(plan))
+    caller = caller_of(request)
+    caller.check_robot(plan.file.robot_id)
+    return JsonResponse(await uploads.plan(plan, caller.robot_ids))
 
 
 EXAMPLE = {

@@ -1,6 +1,7 @@
 """What is stored under which name: video chunks of sessions, files of datasets."""
 
 import asyncio
+from collections.abc import Collection
 
 import asyncpg
 from teleop_runtime.logs import get_logger
@@ -27,6 +28,7 @@ from teleop_video_ingest.tables.object_table import (
     lock_path,
     names_of,
     note_sound,
+    sent_by,
 )
 from teleop_video_ingest.tables.video_table import SessionRow, add_chunk, find_chunk, find_session, us_of
 
@@ -62,19 +64,25 @@ class Catalog:
             receipt = await _find(connection, file)
             return None if await damage_of(connection, file.sha256) is not None else receipt
 
-    async def adopt(self, file: VideoFile | DatasetFile, *, chunks: bytes = b"") -> Receipt | None:
+    async def adopt(
+        self, file: VideoFile | DatasetFile, *, chunks: bytes = b"", robot_ids: Collection[str] | None
+    ) -> Receipt | None:
         """Add `file` if the store has its bytes, and return its receipt; None if they have to be sent.
 
         They may be there under another name, or because a process died before it could register them. Bytes
         that are known to be damaged have to be sent again.
 
-        chunks  its content-defined chunks as in FilePlan
-        raises  as `find` does
+        chunks     its content-defined chunks as in FilePlan
+        robot_ids  whose files the caller may read: whoever knows the hash of others' bytes, but does not have
+                   them, does not get them in this way. None: all
+        raises     as `find` does
         """
         if await self._store.size(file.sha256) != file.size_bytes:
             return None
         async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
             if await damage_of(connection, file.sha256) is not None:
+                return None
+            if robot_ids is not None and not await sent_by(connection, file.sha256, robot_ids):
                 return None
         try:
             return (await self.accept(file, chunks=chunks))[0]

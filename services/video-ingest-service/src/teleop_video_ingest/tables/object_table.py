@@ -1,6 +1,6 @@
 """Rows of `stored_object`: the objects in the store. Every function works in its caller's transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from teleop_runtime.postgres.pool import Connection
 
@@ -32,6 +32,13 @@ SELECT d.robot_id || '/' || d.name || '/' || f.path
    AND NOT EXISTS (SELECT FROM dataset_file newer
                     WHERE newer.dataset_id = f.dataset_id AND newer.path = f.path
                       AND newer.revision > f.revision)
+"""
+
+SENT_BY = """
+SELECT EXISTS (SELECT FROM video_chunk c JOIN teleop_session s ON s.id = c.session_id
+                WHERE c.sha256 = $1 AND s.robot_id = ANY($2))
+    OR EXISTS (SELECT FROM dataset_file f JOIN dataset d ON d.id = f.dataset_id
+                WHERE f.sha256 = $1 AND d.robot_id = ANY($2))
 """
 
 LOCK_PATH = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
@@ -67,6 +74,12 @@ async def lock_damaged(connection: Connection, sha256: str) -> bool:
 async def names_of(connection: Connection, sha256: str) -> list[str]:
     """Every path of the tree that stands for the object."""
     return [row[0] for row in await connection.fetch(NAMES_OF, sha256)]
+
+
+async def sent_by(connection: Connection, sha256: str, robot_ids: Collection[str]) -> bool:
+    """Whether one of these robots has a file with these bytes."""
+    sent: bool = await connection.fetchval(SENT_BY, sha256, list(robot_ids))
+    return sent
 
 
 async def note_sound(connection: Connection, sha256s: Sequence[str]) -> None:

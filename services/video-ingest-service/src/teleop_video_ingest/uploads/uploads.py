@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -51,15 +51,17 @@ class Uploads:
         self._catalog = catalog
         self._max_open = max_open
 
-    async def plan(self, plan: FilePlan) -> Planned:
+    async def plan(self, plan: FilePlan, robot_ids: Collection[str] | None) -> Planned:
         """The receipt if the file is stored; otherwise which bytes to send where.
+
+        robot_ids  whose files the caller may read, None: all; bytes that only others have sent must be sent
 
         The same plan again gives the same upload until it is finished. If an earlier upload of it resulted in
         something other than the file, all bytes must be sent.
         """
         await asyncio.to_thread(check_chunks, plan.chunks, plan.file.size_bytes)
         receipt = await self._catalog.find(plan.file)
-        receipt = receipt or await self._catalog.adopt(plan.file, chunks=plan.chunks)
+        receipt = receipt or await self._catalog.adopt(plan.file, chunks=plan.chunks, robot_ids=robot_ids)
         if receipt is not None:
             return Planned(receipt=receipt)
         upload = await self._begin_planned(plan)
