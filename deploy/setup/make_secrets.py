@@ -9,7 +9,8 @@ Runs as the first container of the stack, with a volume per reader below /secret
     /secrets/telemetry/LEROBOT_BACKEND_AUTHORITY
                                    the same certificate, for robots that join
 
-No service sees the volume of another. DATABASE_ADDRESS is host:port/database.
+No service sees the volume of another. DATABASE_ADDRESS is host:port/database; empty: the database is elsewhere, and
+its address is given otherwise.
 """
 
 import os
@@ -31,14 +32,18 @@ GROUP_READS = 0o640
 
 
 def main() -> None:
-    address = os.environ["DATABASE_ADDRESS"]
+    if address := os.environ["DATABASE_ADDRESS"]:
+        _make_passwords(address)
+    authority = Authority.kept_in(FOLDER / "proxy").signed.certificate
+    _write(FOLDER / "telemetry" / "LEROBOT_BACKEND_AUTHORITY", authority, OWNER_READS)
+
+
+def _make_passwords(address: str) -> None:
     passwords = {role: _password(role) for role in (SUPERUSER, MIGRATION, *SERVICES, READER)}
     _write(FOLDER / "postgres" / "password", passwords[SUPERUSER], GROUP_READS)
     for service in SERVICES:
         url = f"postgresql://{service}:{passwords[service]}@{address}"
         _write(FOLDER / service / "DATABASE_URL", url, OWNER_READS)
-    authority = Authority.kept_in(FOLDER / "proxy").signed.certificate
-    _write(FOLDER / "telemetry" / "LEROBOT_BACKEND_AUTHORITY", authority, OWNER_READS)
 
 
 def _password(role: str) -> str:
