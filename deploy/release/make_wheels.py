@@ -68,7 +68,7 @@ def _require_exactly(package: Path, ours: set[str], version: str) -> None:
     path = package / "pyproject.toml"
     known = "|".join(map(re.escape, ours))
     text = re.sub(
-        rf'^    "((?:{known})(?:\[\w+\])?)",$', rf'    "\1=={version}",', path.read_text(), flags=re.M
+        rf'^    "((?:{known})(?:\[[\w,]+\])?)",$', rf'    "\1=={version}",', path.read_text(), flags=re.M
     )
     path.write_text(text)
     for requirement in _project(package).get("dependencies", []):

@@ -9,8 +9,8 @@ Runs as the first container of the stack, with a volume per reader below /secret
     /secrets/telemetry/LEROBOT_BACKEND_AUTHORITY
                                    the same certificate, for robots that join
 
-No service sees the volume of another. DATABASE_ADDRESS is host:port/database; empty: the database is elsewhere, and
-its address is given otherwise.
+No service sees the volume of another. DATABASE_ADDRESS is host:port/database; empty: the database is
+elsewhere, and its address is given otherwise.
 """
 
 import os

@@ -193,6 +193,8 @@ def _populated(http: httpx.Client, address: str, admin: str, folder: Path) -> Wo
             for _ in range(60):
                 socket.send(FRAME)
             session = json.loads(socket.recv())["session_id"]
+            while json.loads(socket.recv())["next"] < 60:
+                pass
         # The store is that of the backend alone; nobody reads these bytes.
         record_video(database_url, folder / "elsewhere", session, 60)
         sent = http.post("/upload/sync", headers=robot, data=form(robot_id), files={"file": CONTENT})

@@ -23,6 +23,7 @@ from teleop_export.app import export_part
 from teleop_export.hub.settings import HubSettings
 from teleop_export.tables.chunk_table import ChunkReader
 from teleop_export.tables.database import open_pool as open_export_pool
+from teleop_runtime.access.sessions import PLAIN_NAME
 from teleop_runtime.postgres.frames import FrameReader
 from teleop_runtime.postgres.pool import open_pool
 from teleop_runtime.serving.app import CannotStart, assemble
@@ -257,6 +258,7 @@ CLOCKED = {"robot_id": "robot_A", "session": "1", "camera_key": "front", "chunk_
 CLOCKED |= {"start_timestamp": "2026-01-05T10:00:00Z", "end_timestamp": "1767607201.5"}
 UPLOAD, BACKUP = f"/files/{UUID(int=1)}", "/datasets/robot_A/ds"
 # What every address is asked with to which an empty request is not enough.
+OF_OUR_PAGE = {"Sec-Fetch-Site": "same-origin"}
 REQUESTS = {
     ("POST", "/files"): ("/files", {"headers": OPENING}),
     ("HEAD", "/files/{upload_id}"): (UPLOAD, {"headers": TUS}),
@@ -280,12 +282,16 @@ REQUESTS = {
     ("POST", "/exports/{export_id}/push"): ("/exports/1/push", {"json": {}}),
     ("POST", "/tokens"): ("/tokens", {"json": {"name": "anna", "role": "viewer"}}),
     ("POST", "/join"): ("/join", {"json": {"code": "K7QF-2M9P"}}),
+    ("POST", "/people"): ("/people", {"json": {"name": "anna", "role": "viewer"}}),
+    ("POST", "/sign-in"): ("/sign-in", {"json": {"code": "A" * 43}, "headers": OF_OUR_PAGE}),
+    ("POST", "/sign-out"): ("/sign-out", {"headers": {**OF_OUR_PAGE, "Cookie": f"{PLAIN_NAME}={'A' * 43}"}}),
 }
 IN_ADDRESSES = {"robot_id": "robot_A", "name": "ds", "upload_id": UUID(int=1), "export_id": 1}
 IN_ADDRESSES |= {"path": "x.json", "session_id": 1, "video_id": 1, "episode_index": 0, "token_id": 1}
+IN_ADDRESSES |= {"person": "anna"}
 
 # Tags of addresses that ask no database.
-WITHOUT_DATABASE = {"server", "ws", "authority"}
+WITHOUT_DATABASE = {"server", "ws", "authority", "me"}
 
 
 @contextmanager
@@ -309,7 +315,9 @@ async def answers_of_all(http):
         (method.upper(), path): (path.format(**IN_ADDRESSES), {})
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
-        if method != "options" and not WITHOUT_DATABASE & {*operation["tags"]}
+        if method != "options"
+        and not WITHOUT_DATABASE & {*operation["tags"]}
+        and (method, path) != ("get", "/sign-in")
     }
     answers = await asyncio.gather(
         *(

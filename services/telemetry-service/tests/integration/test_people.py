@@ -104,7 +104,7 @@ async def test_a_link_signs_a_person_in_once(add, closed, database):
     expected = {"name": "anna", "role": "operator", "robot_ids": ["robot_A", "robot_B"]}
     assert told == {**expected, "expires_at": told["expires_at"]}
     me = (await closed.get("/me", headers=cookie)).json()
-    may = ["nothing", "known", "metrics", "read", "browse", "verify", "operate"]
+    may = ["nothing", "known", "metrics", "read", "browse", "verify", "operate", "push"]
     assert me == {**expected, "how": "session", "may": may, "expires_at": told["expires_at"]}
     assert (await closed.get("/sessions?robot_id=robot_A", headers=cookie)).status_code == 200
     assert (await closed.get("/sessions?robot_id=robot_C", headers=cookie)).status_code == 403

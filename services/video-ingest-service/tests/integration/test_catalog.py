@@ -50,10 +50,10 @@ async def test_bytes_that_are_there_need_not_be_sent(catalog, keep, store_root):
     """Under another name, of another robot, or left by a process that died before it noted them."""
     await keep(b"left behind")
     for changes in ({}, {"path": "meta/copy.json"}, {"robot_id": "robot_B"}):
-        receipt = await catalog.adopt(dataset_file(b"left behind", **changes))
+        receipt = await catalog.adopt(dataset_file(b"left behind", **changes), robot_ids=None)
         assert receipt is not None
         assert (store_root / receipt.path).read_bytes() == b"left behind"
-    assert await catalog.adopt(dataset_file(b"never seen")) is None
+    assert await catalog.adopt(dataset_file(b"never seen"), robot_ids=None) is None
 
 
 async def test_a_video_is_looked_into_and_named(catalog, keep, session, store_root, database):

@@ -275,7 +275,7 @@ async def test_an_adopted_object_may_still_be_claimed(sweeper, keep, store, cata
     await store.name(name, sha256)
     await sweeper.sweep()
     await database.connection.execute(AN_HOUR_AGO)
-    assert await catalog.adopt(dataset_file(b"orphan")) is not None
+    assert await catalog.adopt(dataset_file(b"orphan"), robot_ids=None) is not None
     await database.connection.execute(AN_HOUR_AGO)
     await sweeper.sweep()
     assert await store.size(sha256) == 6
