@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from teleop_export.app import create_app
 from teleop_export.settings import ExportSettings
-from teleop_testing.backends.serving import serving
+from teleop_testing.backends.serving import client_of, serving
 from teleop_testing.datasets.recorded import record_columns, record_session
 from teleop_testing.datasets.recorded_video import RecordedVideo, record_video
 from teleop_testing.waiting import PATIENCE_S
@@ -122,7 +122,7 @@ async def running(
     )
     async with (
         serving(create_app(settings)) as address,
-        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
+        client_of(address) as http,
     ):
         yield Backend(http, root)
 

@@ -6,8 +6,7 @@ import httpx
 import pytest_asyncio
 from teleop_telemetry.app import create_app
 from teleop_telemetry.settings import TelemetrySettings
-from teleop_testing.backends.serving import serving
-from teleop_testing.waiting import PATIENCE_S
+from teleop_testing.backends.serving import client_of, serving
 
 
 @pytest_asyncio.fixture
@@ -21,5 +20,5 @@ async def service(database_url) -> AsyncIterator[str]:
 @pytest_asyncio.fixture
 async def http(service) -> AsyncIterator[httpx.AsyncClient]:
     """HTTP client of that service."""
-    async with httpx.AsyncClient(base_url=f"http://{service}", timeout=PATIENCE_S) as client:
+    async with client_of(service) as client:
         yield client

@@ -10,10 +10,9 @@ import pytest
 import pytest_asyncio
 from teleop_runtime.postgres.pool import Pool, open_pool
 from teleop_runtime.store import Store, open_store
-from teleop_testing.backends.serving import serving
+from teleop_testing.backends.serving import client_of, serving
 from teleop_testing.datasets.recorded import record_session
 from teleop_testing.datasets.storing import stored
-from teleop_testing.waiting import PATIENCE_S
 from teleop_video_ingest.app import create_app
 from teleop_video_ingest.files.catalog import Catalog
 from teleop_video_ingest.files.probe import Prober
@@ -72,7 +71,7 @@ async def service(database_url, store_root) -> AsyncIterator[str]:
 @pytest_asyncio.fixture
 async def http(service) -> AsyncIterator[httpx.AsyncClient]:
     """HTTP client of that service."""
-    async with httpx.AsyncClient(base_url=f"http://{service}", timeout=PATIENCE_S) as client:
+    async with client_of(service) as client:
         yield client
 
 

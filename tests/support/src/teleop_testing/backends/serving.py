@@ -4,9 +4,22 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import httpx
 import uvicorn
 from starlette.applications import Starlette
 from teleop_runtime.serving.serve import SERVER_OPTIONS
+
+from teleop_testing.waiting import PATIENCE_S
+
+# The server closes a connection that nobody uses for 5 s. It shares its loop with the test: after something
+# has held that, the test could ask over a connection that is just being closed.
+KEPT_S = 1.0
+
+
+def client_of(address: str) -> httpx.AsyncClient:
+    """A client for a server that runs in the test's own process."""
+    kept = httpx.Limits(keepalive_expiry=KEPT_S)
+    return httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S, limits=kept)
 
 
 @asynccontextmanager
