@@ -17,7 +17,8 @@ from typing import cast
 
 import httpx
 import pytest
-from teleop_schema.certificates.authority import CERTIFICATE_FILE, Authority, write_secret
+from teleop_schema.certificates.authority import CERTIFICATE_FILE, Authority
+from teleop_schema.certificates.secret_file import write_secret
 from teleop_testing.backends.processes import ServiceProcess, free_port, whole_backend
 from teleop_testing.backends.reverse_proxies import CADDY, running_proxy
 from teleop_testing.waiting import PATIENCE_S, until

@@ -1,12 +1,12 @@
 """How people reach the database: the role `reader`, its password, and its address."""
 
-import os
 import secrets
 from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
+from teleop_schema.certificates.secret_file import write_secret
 from teleop_schema.migrations.reader import READER, let_reader_read, make_reader
 
 from teleop_backend.postgres import DATABASE, EmbeddedPostgres, RunningServer
@@ -45,9 +45,5 @@ def _password(folder: Path) -> str:
     """The role's password, made if there is none yet."""
     path = folder / "reader.password"
     if not path.exists():
-        unfinished = path.with_suffix(".new")
-        unfinished.unlink(missing_ok=True)
-        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(PASSWORD_BYTES))
-        unfinished.replace(path)
+        write_secret(path, secrets.token_urlsafe(PASSWORD_BYTES))
     return path.read_text()

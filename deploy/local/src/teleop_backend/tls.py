@@ -9,7 +9,8 @@ from pathlib import Path
 
 from teleop_runtime.background import Background
 from teleop_runtime.serving.app import Running, ServicePart
-from teleop_schema.certificates.authority import Authority, write_secret
+from teleop_schema.certificates.authority import Authority
+from teleop_schema.certificates.secret_file import write_secret
 
 from teleop_backend.settings import LocalSettings
 

@@ -5,8 +5,9 @@ import stat
 
 import pytest
 from cryptography import x509
-from teleop_schema.certificates.authority import CERTIFICATE_FILE, KEY_FILE, Authority, Signed, write_secret
+from teleop_schema.certificates.authority import CERTIFICATE_FILE, KEY_FILE, Authority, Signed
 from teleop_schema.certificates.pins import is_pin, pin_of
+from teleop_schema.certificates.secret_file import write_secret
 
 
 @pytest.fixture(scope="module")

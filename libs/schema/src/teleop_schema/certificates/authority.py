@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from teleop_schema.certificates.secret_file import write_secret
+
 CERTIFICATE_FILE = "authority.crt"
 KEY_FILE = "authority.key"
 # Robots have its pin, and would all have to join again.
@@ -31,7 +33,6 @@ AUTHORITY_DAYS = 20 * 365
 SERVER_DAYS = 90
 # For computers whose clock is behind.
 BEFORE = timedelta(days=1)
-OWNER_READS = 0o600
 
 
 @dataclass(frozen=True)
@@ -152,15 +153,3 @@ def _pem(certificate: x509.Certificate) -> str:
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-
-
-def write_secret(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all, and that only its owner can read; raises OSError."""
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    with open(os.open(unfinished, flags, OWNER_READS), "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
