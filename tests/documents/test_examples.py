@@ -46,7 +46,9 @@ def test_frames_of_a_loop_are_read_with_pandas(backend: ServiceProcess, environm
 
 def test_cameras_and_episodes_arrive(backend: ServiceProcess, with_cameras: str):
     assert "front: 60 pictures recorded, 0 dropped" in with_cameras
-    session = httpx.get(f"http://{backend.address}/sessions/{session_in(with_cameras)}").json()
+    session = httpx.get(
+        f"http://{backend.address}/sessions/{session_in(with_cameras)}", timeout=PATIENCE_S
+    ).json()
     episodes = [(each["start_frame"], each["end_frame"], each["outcome"]) for each in session["episode_list"]]
     assert episodes == [(0, 30, "success"), (30, 60, "success")]
     assert [column["name"] for column in session["columns"]] == ["next.reward"]
@@ -57,7 +59,7 @@ def test_a_policy_trains_on_an_export(
 ):
     session = session_in(with_cameras)
     ledger = f"http://{backend.address}/sessions/{session}/ledger"
-    wait_for(lambda: httpx.get(ledger).json()["complete"])
+    wait_for(lambda: httpx.get(ledger, timeout=PATIENCE_S).json()["complete"])
     command = [EXAMPLES / "train.py", f"http://{backend.address}", "me/pushing", session]
     done = python.run(command, environment)
     assert done.returncode == 0, done.stdout

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from teleop_backend.postgres import EmbeddedPostgres
 from teleop_schema.migrate import migrate
+from teleop_testing.robots.lines import connect
 from teleop_testing.waiting import PATIENCE_S, until
 from test_ends_when_asked import running
-from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 MODULES = ("teleop_telemetry", "teleop_video_ingest", "teleop_export")

@@ -18,7 +18,7 @@ HEIGHT, WIDTH = 120, 160
 
 
 def record(url: str, spool_dir: Path) -> dict[str, Any]:
-    """Record one episode; its ledger, once samples and pictures are all on the server."""
+    """Record one episode; its ledger, once samples and pictures are all on the server and were looked at."""
     with TelemetryClient(
         url,
         "robot_stack",
@@ -40,19 +40,14 @@ def record(url: str, spool_dir: Path) -> dict[str, Any]:
             time.sleep(1 / RATE_HZ)
         client.end_episode("success")
     assert client.drain(timeout_s=PATIENCE_S) == FRAMES
-    session = f"{url}/sessions/{client.session_id}"
     deadline = time.monotonic() + PATIENCE_S
-    while pictures(session) < FRAMES // PICTURE_EVERY:
-        assert time.monotonic() < deadline, client.pictures()
+    while True:
+        address = f"{url}/sessions/{client.session_id}/ledger"
+        ledger: dict[str, Any] = httpx.get(address, timeout=PATIENCE_S).json()
+        if ledger["complete"]:
+            return ledger
+        assert time.monotonic() < deadline, (ledger, client.pictures())
         time.sleep(0.1)
-    ledger: dict[str, Any] = httpx.get(f"{session}/ledger", timeout=PATIENCE_S).json()
-    return ledger
-
-
-def pictures(session: str) -> int:
-    """How many pictures of a session the server has."""
-    videos = httpx.get(f"{session}/videos", timeout=PATIENCE_S).json()["videos"]
-    return sum(video["frame_count"] or 0 for video in videos)
 
 
 def state_of(index: int) -> list[float]:

@@ -32,7 +32,7 @@ def test_a_robot_joins_and_records(stack, by_tls, tmp_path, monkeypatch):
     line = stack.compose(*module, "robots", "add", "robot_tls").splitlines()[0]
     assert line.startswith(f"lrbs://{stack.address}/?code=")
     with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
-        httpx.get(f"{stack.url}/readyz")
+        httpx.get(f"{stack.url}/readyz", timeout=PATIENCE_S)
     joined = subprocess.run(
         [AGENT, "join", line], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from teleop_testing.backends.reverse_proxies import needs_nginx, nginx
+from teleop_testing.robots.lines import connect
 from teleop_testing.waiting import until
-from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 DOCUMENT = Path(__file__).parents[2] / "docs/telemetry-protocol.md"

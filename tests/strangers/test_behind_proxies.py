@@ -25,8 +25,8 @@ from teleop_testing.backends.reverse_proxies import (
     nginx,
 )
 from teleop_testing.datasets.files import dataset_file
+from teleop_testing.robots.lines import connect
 from teleop_testing.waiting import PATIENCE_S
-from websockets.asyncio.client import connect
 
 DOCUMENT = Path(__file__).parents[2] / "docs/howto/behind-a-proxy.md"
 PREFIX = "/robots/backend"

@@ -20,8 +20,8 @@ from starlette.routing import Route
 from teleop_testing.backends.processes import ServiceProcess, whole_backend
 from teleop_testing.backends.reverse_proxies import CADDY, NGINX, caddy, make_certificate, nginx
 from teleop_testing.backends.serving import serving
+from teleop_testing.robots.lines import connect
 from teleop_testing.waiting import PATIENCE_S
-from websockets.asyncio.client import connect
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/howto/sign-in.md").read_text()

@@ -21,8 +21,8 @@ from teleop_schema.certificates.authority import CERTIFICATE_FILE, Authority
 from teleop_schema.certificates.secret_file import write_secret
 from teleop_testing.backends.processes import ServiceProcess, free_port, whole_backend
 from teleop_testing.backends.reverse_proxies import CADDY, running_proxy
+from teleop_testing.robots.lines import connect
 from teleop_testing.waiting import PATIENCE_S, until
-from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 PEBBLE = shutil.which("pebble")

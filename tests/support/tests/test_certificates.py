@@ -6,6 +6,6 @@ import httpx
 
 
 def test_clients_share_the_certificates_that_they_trust(monkeypatch):
-    httpx.Client().close()
+    httpx.Client(timeout=None).close()
     monkeypatch.delattr(ssl, "create_default_context")
-    httpx.Client().close()
+    httpx.Client(timeout=None).close()

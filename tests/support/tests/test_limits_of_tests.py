@@ -11,6 +11,21 @@ REPOSITORY = Path(__file__).parents[3]
 # Measurements, and what has a limit of its own kind around it: the whole of the tests.
 WITHOUT = ("tests/benchmarks", "tests/stack", "tests/support/src/teleop_testing/machine/ordinary.py")
 RUNS = ("run", "check_output", "check_call")
+ASKS = (
+    "get",
+    "post",
+    "put",
+    "patch",
+    "delete",
+    "head",
+    "options",
+    "request",
+    "stream",
+    "Client",
+    "AsyncClient",
+)
+# Programs as strangers write them, and what runs the code of long ago.
+STRANGERS = ("tests/strangers/clients/", "tests/e2e/states/")
 
 
 def test_nothing_waits_without_a_limit():
@@ -38,6 +53,32 @@ def test_what_counts_as_a_limit(code, lines):
     assert list(endless(ast.parse(code))) == lines
 
 
+def test_no_client_gives_up_early():
+    """httpx waits 5 s by itself, websockets 10 s: a busy machine takes longer, and nothing is wrong."""
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{line}"
+        for path in files_of_tests()
+        if not path.relative_to(REPOSITORY).as_posix().startswith(STRANGERS)
+        for line in hasty(ast.parse(path.read_text()))
+    ]
+    assert not found, "give these timeout=PATIENCE_S, or take `connect` from teleop_testing.robots.lines"
+
+
+@pytest.mark.parametrize(
+    ("code", "lines"),
+    [
+        ("httpx.get(address)", [1]),
+        ("httpx.AsyncClient(base_url=address)", [1]),
+        ("httpx.get(address, timeout=PATIENCE_S)\nhttpx.Client(**options)\nhttpx.Headers()", []),
+        ("from websockets.asyncio.client import ClientConnection, connect", [1]),
+        ("from websockets.asyncio.client import ClientConnection", []),
+    ],
+)
+def test_what_counts_as_early(code, lines):
+    """What is left to the library's default."""
+    assert list(hasty(ast.parse(code))) == lines
+
+
 def files_of_tests() -> Iterator[Path]:
     for top in ("deploy", "libs", "services", "tests"):
         for path in (REPOSITORY / top).rglob("*.py"):
@@ -63,6 +104,22 @@ def endless(tree: ast.AST) -> Iterator[int]:
         )
         # What is awaited is no process, or stands within asyncio's own limits.
         if (waits and id(node) not in of_killed | awaited) or runs:
+            yield node.lineno
+
+
+def hasty(tree: ast.AST) -> Iterator[int]:
+    """Lines whose client has its library's own, short limit."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("websockets."):
+            if any(each.name == "connect" for each in node.names):
+                yield node.lineno
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and isinstance(node.func.value, ast.Name)
+            and (node.func.value.id, node.func.attr) in {("httpx", each) for each in ASKS}
+            and all(keyword.arg not in ("timeout", None) for keyword in node.keywords)
+        ):
             yield node.lineno
 
 

@@ -15,10 +15,10 @@ import pytest
 from teleop_backend.postgres import EmbeddedPostgres
 from teleop_testing.backends.processes import whole_backend
 from teleop_testing.datasets.recorded_video import record_video
+from teleop_testing.robots.lines import connect_in_thread
 from teleop_testing.robots.tus import TUS, metadata_of
 from teleop_testing.waiting import PATIENCE_S
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 MINE, OTHERS = "robot_A", "robot_B"
 # Who calls: name -> (role, the only robots that it may touch). `guest` and `trainee` are for one robot only.
@@ -189,7 +189,7 @@ def _populated(http: httpx.Client, address: str, admin: str, folder: Path) -> Wo
     for robot_id in (MINE, OTHERS):
         token = tokens["robot"] if robot_id == MINE else token_of("robot", robot_id, None)
         robot = {"Authorization": f"Bearer {token}"}
-        with connect(f"ws://{address}/ws/log/{robot_id}", additional_headers=robot) as socket:
+        with connect_in_thread(f"ws://{address}/ws/log/{robot_id}", additional_headers=robot) as socket:
             for _ in range(60):
                 socket.send(FRAME)
             session = json.loads(socket.recv())["session_id"]
@@ -268,7 +268,7 @@ def outcome(world: World, route: str, caller: str, about: Recorded) -> int:
     headers = {**request.pop("headers", {}), **world.headers(caller)}  # type: ignore[dict-item]
     if "/ws/" in route:
         try:
-            with connect(f"ws://{world.address}{request['url']}", additional_headers=headers):
+            with connect_in_thread(f"ws://{world.address}{request['url']}", additional_headers=headers):
                 return 101
         except InvalidStatus as refused:
             return refused.response.status_code

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 from teleop_testing.backends.processes import whole_backend
+from teleop_testing.robots.lines import connect_in_thread
 from teleop_testing.waiting import PATIENCE_S
-from websockets.sync.client import connect
 
 TOOLS = Path(__file__).parent.parent / "api_tools"
 FRAMES = 90
@@ -59,7 +59,7 @@ def tools(tmp_path_factory) -> Path:
 def recorded_in(folder: Path) -> Iterator[str]:
     """Address of the one-process default, which has recorded a session."""
     with whole_backend(folder) as process:
-        with connect(f"ws://{process.address}/ws/log/robot_A?fps=30&task=pick") as websocket:
+        with connect_in_thread(f"ws://{process.address}/ws/log/robot_A?fps=30&task=pick") as websocket:
             for index in range(FRAMES):
                 frame = {
                     "observation": {"a.pos": index},

@@ -18,9 +18,9 @@ import pytest
 from teleop_backend.addresses import addresses_for
 from teleop_backend.postgres import EmbeddedPostgres
 from teleop_testing.backends.processes import free_port
+from teleop_testing.robots.lines import connect
 from teleop_testing.robots.tus import DATASET, TUS, metadata_of
 from teleop_testing.waiting import PATIENCE_S, wait_for
-from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 

@@ -31,10 +31,10 @@ from teleop_runtime.trouble import FROZEN, SILENT
 from teleop_telemetry.app import telemetry_part
 from teleop_testing.backends.processes import free_port, own_postgres
 from teleop_testing.backends.serving import serving
+from teleop_testing.robots.lines import connect
 from teleop_testing.robots.tus import BODY, DATASET, TUS, metadata_of
 from teleop_testing.waiting import PATIENCE_S, until
 from teleop_video_ingest.app import ingest_part
-from websockets.asyncio.client import connect
 
 ODD = {
     "client_encoding": "LATIN1",

@@ -26,7 +26,8 @@ from teleop_schema.errors import BackendError
 from teleop_schema.messages import OLDEST_SUBPROTOCOL, SUBPROTOCOL
 from teleop_telemetry.receiving.wire import close, subprotocol_of
 from teleop_testing.backends.serving import serving
-from websockets.asyncio.client import connect
+from teleop_testing.robots.lines import connect
+from teleop_testing.waiting import PATIENCE_S
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
@@ -130,7 +131,7 @@ def test_every_error_has_decided(name):
 @pytest.mark.asyncio(loop_scope="module")
 async def test_what_is_sent_is_what_was_decided(address):
     """A problem document, a refused handshake and a message over a WebSocket tell it, of every class."""
-    async with httpx.AsyncClient(base_url=f"http://{address}") as http:
+    async with httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http:
         for name, kind in KINDS.items():
             answer = await http.get(f"/http/{name}")
             assert answer.headers["content-type"] == "application/problem+json"

@@ -18,8 +18,8 @@ from teleop_runtime.serving.problems import refuse
 from teleop_runtime.serving.serve import SERVER_OPTIONS
 from teleop_schema.errors import StorageUnavailable
 from teleop_testing.backends.serving import serving
+from teleop_testing.robots.lines import connect
 from teleop_testing.waiting import PATIENCE_S, until
-from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Opcode
 

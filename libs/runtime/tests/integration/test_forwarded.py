@@ -9,8 +9,8 @@ from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.middleware.forwarded import address_of
 from teleop_runtime.serving.operations import Conversation, JsonResponse, Operation
 from teleop_testing.backends.serving import serving
+from teleop_testing.robots.lines import connect
 from teleop_testing.waiting import PATIENCE_S
-from websockets.asyncio.client import connect
 
 TOLD = {
     "X-Forwarded-For": "203.0.113.9",

@@ -17,8 +17,8 @@ from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.operations import Conversation, JsonResponse, Operation, read_body
 from teleop_schema.errors import BadInput, NotFound, StorageUnavailable
 from teleop_testing.backends.serving import serving
+from teleop_testing.robots.lines import connect
 from teleop_testing.waiting import PATIENCE_S, until
-from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 

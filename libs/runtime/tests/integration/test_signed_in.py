@@ -16,8 +16,8 @@ from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.operations import Conversation, JsonResponse, Operation
 from teleop_testing.backends.serving import serving
+from teleop_testing.robots.lines import connect
 from teleop_testing.waiting import PATIENCE_S, wait_for
-from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 PRINCIPAL = """

@@ -68,7 +68,7 @@ class MediaEnded(NotMade):
 
 
 class StoreAway(NotMade):
-    """The place of the stored files is not there, so nothing can be said of its files."""
+    """The store can't be reached, or the place of its files is not there: nothing can be said of a file."""
 
     code, retryable = "store_unusable", True
 

@@ -16,7 +16,7 @@ from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.serving.graceful import until_asked_to_end
 from teleop_runtime.serving.problems import as_problem
 from teleop_runtime.settings import load_settings, read_command_line
-from teleop_runtime.store import ObjectMissing, Store, open_store
+from teleop_runtime.store import ObjectMissing, Store, StoreUnusable, open_store
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import BackendError, NoSpace, StorageUnavailable
 
@@ -126,6 +126,8 @@ class Worker:
                 raise RanFull(f"the disk of {self._folders.root} became full", hint=ROOM_COMES) from error
             await asyncio.to_thread(self._folders.check_writable)
             raise
+        except StoreUnusable as error:
+            raise StoreAway(error.detail, hint="is the file store running, and can it be reached?") from error
         except ObjectMissing:
             await self._check_store()
             raise

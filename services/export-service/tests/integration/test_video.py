@@ -222,6 +222,25 @@ async def test_video_that_cannot_be_used_is_cut_out(backend, record, film):
     assert "chunk 1 can't be used" in export["report"]["sessions"][0]["excluded"][0]["reason"]
 
 
+async def test_video_that_is_not_checked_yet_is_awaited(backend, record, film, database):
+    """Nothing is wrong with it that anybody knows of: no frame is left out for a check that goes on."""
+    session = await record(300)
+    await film(session, 300, quarantined=[1, 2])
+    await database.connection.execute(
+        f"UPDATE video_chunk SET look_after = now(), look_version = 0, quarantine = 'not checked yet: busy'"
+        f" WHERE session_id = {session} AND chunk_index = 2"
+    )
+    refusal = await backend.ask(session, status=409)
+    assert (refusal["code"], refusal["retryable"]) == ("video_unfinished", True)
+    assert "its video chunk 2 can't be used: not checked yet: busy" in refusal["detail"]
+    await database.connection.execute(
+        f"UPDATE video_chunk SET look_after = NULL, look_version = 1, quarantine = NULL"
+        f" WHERE session_id = {session} AND chunk_index = 2"
+    )
+    _, folder = await backend.export(session)
+    assert [episode["length"] for episode in episodes_of(folder)] == [50, 50]
+
+
 async def test_video_that_is_known_to_be_gone_is_cut_out(backend, record, film, database, store):
     """Before the export fails for it; once it is back, the same request is another export."""
     session = await record(300)

@@ -13,9 +13,9 @@ import pytest
 from teleop_schema import messages
 from teleop_schema.limits import MAX_FRAMES_PER_BATCH, MAX_MESSAGE_BYTES
 from teleop_schema.messages import Ack, End, Ended, ErrorMessage, Event, Hello, Welcome
+from teleop_testing.robots.lines import connect
 from teleop_testing.robots.robot import TestRobot, batch, description, dial
 from teleop_testing.waiting import PATIENCE_S, until
-from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 

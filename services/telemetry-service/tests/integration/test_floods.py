@@ -10,8 +10,9 @@ import pytest
 from teleop_runtime.descriptors import raise_limit
 from teleop_schema.limits import MAX_MESSAGE_BYTES
 from teleop_testing.backends.processes import ServiceProcess, telemetry_process
+from teleop_testing.robots.lines import connect
 from teleop_testing.waiting import PATIENCE_S, until
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 
 MIB = 1024 * 1024
 MOST_MIB = 256

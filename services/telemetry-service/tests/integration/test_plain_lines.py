@@ -6,10 +6,9 @@ import json
 import pytest
 from teleop_runtime.serving.connection import WebSocketConnection
 from teleop_runtime.serving.serve import SERVER_OPTIONS
+from teleop_testing.robots.lines import connect, connect_in_thread
 from teleop_testing.robots.plain import FRAME, client, complete, ended, ledger_of
 from teleop_testing.waiting import until
-from websockets.asyncio.client import connect
-from websockets.sync.client import connect as connect_in_thread
 
 
 @pytest.fixture

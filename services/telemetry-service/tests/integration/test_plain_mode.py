@@ -6,9 +6,9 @@ import json
 import pytest
 from teleop_schema.limits import MAX_MESSAGE_BYTES
 from teleop_telemetry.tables.refusals import MAX_REASONS
+from teleop_testing.robots.lines import connect
 from teleop_testing.robots.plain import FRAME, client, complete, ledger_of
 from teleop_testing.waiting import PATIENCE_S, until
-from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 

@@ -27,6 +27,7 @@ class VideoChunk:
     dropped                     (first, end, reason): iterations whose picture is missing
     unusable                    why it can't be used; None: it can
     depth_unit                  the pictures are depth, given in this unit; None: they are colours
+    unchecked                   its check has not ended yet, so it may become usable
     """
 
     id: int
@@ -46,6 +47,7 @@ class VideoChunk:
     height: int | None
     unusable: str | None
     depth_unit: DepthUnit | None = None
+    unchecked: bool = False
 
     @property
     def problem(self) -> str | None:
@@ -136,10 +138,10 @@ def look_at_footage(
 
 
 def _explained(gap: PictureGap, chunks: Sequence[VideoChunk], first_us: int, last_us: int) -> PictureGap:
-    """The gap with its reason, if a chunk from between these times can't be used: then nothing is awaited."""
+    """The gap with its reason, if a chunk from between can't be used: then at most its check is awaited."""
     for chunk in chunks:
         if chunk.problem is not None and _us(chunk.start) <= last_us and _us(chunk.end) >= first_us:
-            return replace(gap, reason=_unusable(chunk), awaited=False)
+            return replace(gap, reason=_unusable(chunk), awaited=chunk.unchecked)
     return gap
 
 
@@ -200,11 +202,13 @@ def _missing(chunks: Sequence[VideoChunk]) -> list[MissingPictures]:
     reached, number = 0, 0
     missing: tuple[str, bool] | None = None
     for chunk in chunks:
-        if chunk.chunk_index > number and missing is None:
+        # Of several reasons in a row the first is told, but for one that will pass.
+        if chunk.chunk_index > number and not (missing and missing[1]):
             missing = (f"its video chunk {number} has not arrived", True)
         number = chunk.chunk_index + 1
         if chunk.problem is not None:
-            missing = missing or (_unusable(chunk), False)
+            if missing is None or (chunk.unchecked and not missing[1]):
+                missing = (_unusable(chunk), chunk.unchecked)
             continue
         # Its sender does not know the loop: what is missing shows by the times of the pictures (`match`).
         if chunk.frame_indices is None:

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 
 from teleop_testing.backends.database import Database
+from teleop_testing.robots.lines import connect
 from teleop_testing.waiting import PATIENCE_S, until
 
 FRAME: dict[str, Any] = {

@@ -11,9 +11,11 @@ from msgspec import UNSET, UnsetType
 from teleop_schema import messages
 from teleop_schema.messages import Ack, Batch, End, Ended, Event, Hello, ServerMessage, Welcome
 from teleop_schema.session import SessionDescription
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio import client
+from websockets.asyncio.client import ClientConnection
 from websockets.typing import Subprotocol
 
+from teleop_testing.robots.lines import connect
 from teleop_testing.waiting import PATIENCE_S
 
 STARTED_US = 1_763_860_000_000_000
@@ -114,7 +116,7 @@ class TestRobot:
 
 def dial(
     address: str, robot_id: str = "robot_A", subprotocols: Sequence[str] = (messages.SUBPROTOCOL,)
-) -> connect:
+) -> client.connect:
     """A connection to `/ws/log/{robot_id}`, not yet greeted."""
     return connect(
         f"ws://{address}/ws/log/{robot_id}",
