@@ -22,7 +22,7 @@ HAS_WHEELS = $(UV) pip compile -q --no-deps --only-binary :all: --python-version
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
-.PHONY: help demo run up down logs backup restore test test-api test-root test-stack test-bare test-wheels check coverage format figures bench chaos lock dist sbom audit openapi docs reference clean
+.PHONY: help demo run up down logs backup restore test test-api test-root test-stack test-bare test-wheels check coverage fuzz format figures bench chaos lock dist sbom audit openapi docs reference clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -75,6 +75,9 @@ check: .venv/installed-dev  ## lint, types, structure
 coverage: .venv/installed-dev  ## which lines and branches of the pure modules their package's tests run; at least 95 %
 	$(BIN)/python tests/pure_coverage.py -n $(TEST_PROCESSES) --dist loadfile
 
+fuzz: .venv/installed-fuzz  ## make up bytes for everything that reads what others have sent, a minute for each
+	$(BIN)/python tests/fuzz/fuzz.py
+
 format: .venv/installed-dev  ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -100,9 +103,9 @@ lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked require
 	$(UV) export -q --frozen --no-emit-workspace --no-header --only-group build --only-group image -o requirements/build.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --no-default-groups --group build -o requirements/local.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --only-group docs -o requirements/docs.txt >/dev/null
-	for group in audit compose; do \
+	for group in audit compose fuzz; do \
 		$(UV) export -q --frozen --no-emit-workspace --no-header --only-group $$group -o requirements/$$group.txt >/dev/null; done
-	$(UV) export -q --frozen --no-emit-workspace --no-header --all-groups --no-group image --no-group audit --no-group compose -o requirements/dev.txt >/dev/null
+	$(UV) export -q --frozen --no-emit-workspace --no-header --all-groups --no-group image --no-group audit --no-group compose --no-group fuzz -o requirements/dev.txt >/dev/null
 	for python in 3.12 3.13; do \
 		for each in $(FOR_SERVERS); do \
 			$(HAS_WHEELS) $$python --python-platform $$each requirements/local.txt >/dev/null || exit 1; done; \
@@ -158,6 +161,10 @@ clean:  ## remove what was installed; recorded data stays
 
 .venv/installed-docs: requirements/docs.txt | .venv/bin/python
 	$(UV) pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements/docs.txt
+	@touch $@
+
+.venv/installed-fuzz: requirements/fuzz.txt .venv/installed-dev
+	$(UV) pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements/fuzz.txt
 	@touch $@
 
 .audit/installed: requirements/audit.txt | $(filter .uv/%,$(UV))

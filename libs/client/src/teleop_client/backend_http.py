@@ -9,6 +9,7 @@ from urllib.parse import quote, urljoin
 
 import aiohttp
 import msgspec
+from teleop_schema.decoding import DECODE_ERRORS
 
 from teleop_client.address import check_backend_url
 from teleop_client.credentials import Tokens, UnusableCredentials
@@ -146,7 +147,7 @@ class BackendHttp:
             content = await read_at_most(response, MAX_ANSWER_BYTES)
         try:
             return msgspec.json.decode(content, type=answer)
-        except msgspec.MsgspecError as error:
+        except DECODE_ERRORS as error:
             raise Interrupted(f"{self.url}{address} sent an answer that can't be read: {error}") from error
 
     def address(self, address: str) -> str:

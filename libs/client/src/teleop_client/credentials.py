@@ -10,6 +10,7 @@ from typing import Self
 
 import msgspec
 from msgspec import Struct
+from teleop_schema.decoding import DECODE_ERRORS
 
 from teleop_client.address import same_backend
 
@@ -66,7 +67,7 @@ def read_credentials(path: Path) -> tuple[Credential, ...]:
             return msgspec.json.decode(file.read(), type=tuple[Credential, ...])
     except FileNotFoundError:
         return ()
-    except msgspec.MsgspecError as error:
+    except DECODE_ERRORS as error:
         told = f"{path} is damaged ({error}): remove it, and join the backend again"
         raise UnusableCredentials(told) from error
     except UnusableCredentials:

@@ -13,6 +13,7 @@ There is one rule, for HTTP and for WebSocket handshakes:
 
 import msgspec
 from msgspec import Struct
+from teleop_schema.decoding import DECODE_ERRORS
 
 # The backend names its problems like this in all releases; nobody else does.
 _OWN = "urn:lerobot-backend:"
@@ -47,7 +48,7 @@ def read_problem(body: bytes) -> Problem | None:
     because somebody else has answered."""
     try:
         problem = msgspec.json.decode(body, type=Problem)
-    except msgspec.MsgspecError:
+    except DECODE_ERRORS:
         return None
     if not problem.type.startswith(_OWN):
         return None

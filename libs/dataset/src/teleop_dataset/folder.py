@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.errors import BadInput
 from teleop_schema.files import MAX_DATASET_FILES
 from teleop_schema.identifiers import MAX_PATH_PARTS, is_escaped, local_path, stored_path
@@ -329,10 +330,10 @@ def _read_info(dataset: Path, files: Mapping[str, FileSeen]) -> tuple[Info | Non
         if len(encoded) > MAX_INFO_BYTES:
             return None, f"{INFO} has more than {MAX_INFO_BYTES} bytes"
         return msgspec.json.decode(encoded, type=Info), ""
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        return None, f"{INFO} can't be read (yet): {error}"
     except RecursionError:
         return None, f"{INFO} can't be read: it nests too deeply"
+    except (OSError, *DECODE_ERRORS) as error:
+        return None, f"{INFO} can't be read (yet): {error}"
 
 
 def _since_when(file: FileSeen, previous: DatasetSeen | None) -> FileSeen:

@@ -96,6 +96,25 @@ def test_damaged_event_leaves_a_mark(spool):
     assert mark.note.startswith("an event is lost: frames-000000.seg is damaged at byte")
 
 
+@pytest.mark.parametrize(
+    "tail",
+    [msgspec.msgpack.encode([1]), b"\x81\xa5extra\x81\xa1a\xa1\xff"],
+    ids=["of another kind", "not UTF-8"],
+)
+def test_what_a_frame_has_beyond_its_vectors_may_be_unreadable(spool, tail):
+    """Its checksum is right, so somebody has written it so: the vectors are sent, and it is told."""
+    with writing(spool) as writer:
+        write(writer, 1)
+        writer.append_frame(1000, (1.0, -1.0), tail)
+        write(writer, 1)
+    reader = SpoolReader(writer.stream_dir)
+    found = batches(reader)
+    assert (covered(found), states(found)) == ([0, 1, 2], [0.0, 1.0, 2.0])
+    assert [batch.extra for batch in found] == [{}]
+    [told] = reader.damage
+    assert told.startswith("of frame 1 only state and action can be read: ")
+
+
 def test_missing_and_headless_segments_are_gaps(spool):
     """A segment that is gone, or whose header is damaged, is missing by name; the rest is read."""
     frames = 4 * SMALL // RECORD_BYTES

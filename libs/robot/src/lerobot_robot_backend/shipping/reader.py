@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
+from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Batch, Event
 
@@ -15,7 +15,9 @@ from lerobot_robot_backend.spool.record import (
     ALIGNMENT,
     HEAD,
     MAX_RECORD_BYTES,
+    NOTHING_BEYOND,
     DamagedRecord,
+    FrameExtras,
     Record,
     RecordKind,
     decode_beyond,
@@ -171,7 +173,7 @@ class SpoolReader:
             return
         try:
             self._events.append(decode_event(record))
-        except msgspec.MsgspecError as error:
+        except DECODE_ERRORS as error:
             self.damage.append(f"an event before frame {record.index} can't be read: {error}")
 
     def _take_gap(self, record: Record) -> Batch | None:
@@ -206,7 +208,7 @@ class SpoolReader:
         columns: dict[int, bytes] = {}
         for offset, frame in enumerate(frames):
             if frame.tail_size:
-                beyond = decode_beyond(frame, end)
+                beyond = self._beyond(frame, end)
                 if beyond.extra:
                     extra[offset] = beyond.extra
                 if beyond.observation_age_us:
@@ -224,6 +226,14 @@ class SpoolReader:
             columns=columns,
             events=self._take_events(),
         )
+
+    def _beyond(self, frame: Record, vectors_size: int) -> FrameExtras:
+        """What a frame has beyond its vectors; nothing, and a word about it, if that can't be read."""
+        try:
+            return decode_beyond(frame, vectors_size)
+        except DECODE_ERRORS as error:
+            self.damage.append(f"of frame {frame.index} only state and action can be read: {error}")
+            return NOTHING_BEYOND
 
     def _take_events(self) -> tuple[Event, ...]:
         events, self._events = tuple(self._events), []

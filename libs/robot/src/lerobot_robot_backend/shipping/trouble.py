@@ -7,6 +7,7 @@ import msgspec
 from teleop_client.credentials import UnusableCredentials
 from teleop_client.refusals import read_problem
 from teleop_client.unreachable import why_unreachable
+from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.errors import BadMessage
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
@@ -70,7 +71,7 @@ def _refused_handshake(status: int, body: bytes) -> Trouble:
     else:
         try:
             words = str(msgspec.json.decode(body, type=dict[str, Any])["detail"])
-        except (msgspec.DecodeError, KeyError):
+        except (*DECODE_ERRORS, KeyError):
             words = body.decode("utf-8", "replace").strip()[:_LONGEST_WORDS]
     longest_s = _longest_s(None if problem is None else problem.retryable)
     text = f"the server refuses the connection with {status}" + (f": {words}" if words else "")

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+from teleop_schema.decoding import DECODE_ERRORS
 
 from lerobot_robot_backend.spool.durable import FULL
 
@@ -48,7 +49,7 @@ def running_s(spool_dir: Path) -> float:
     boot, at_s = _boot(), time.clock_gettime(_CLOCK)
     try:
         noted = msgspec.json.decode(path.read_bytes(), type=Noted)
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except (FileNotFoundError, *DECODE_ERRORS):
         noted = Noted(boot, at_s)
     # After a restart, or on another computer, nobody knows how much time has passed.
     passed_s = max(0.0, at_s - noted.at_s) if noted.boot == boot else 0.0

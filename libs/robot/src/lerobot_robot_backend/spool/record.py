@@ -66,6 +66,7 @@ class FrameExtras(msgspec.Struct, frozen=True, gc=False):
     columns: bytes = b""
 
 
+_extra = msgspec.msgpack.Decoder(dict[str, Any])
 _beyond = msgspec.msgpack.Decoder(FrameExtras)
 NOTHING_BEYOND = FrameExtras()
 
@@ -177,17 +178,17 @@ def encode_beyond(extra: bytes = b"", *, observation_age_us: int = 0, columns: b
 
 
 def decode_beyond(record: Record, vectors_size: int) -> FrameExtras:
-    """The data of a frame beyond its `vectors_size` bytes of vectors."""
+    """The data of a frame beyond its `vectors_size` bytes of vectors; raises DECODE_ERRORS if it is none."""
     if not record.tail_size:
         return NOTHING_BEYOND
     tail = record.tail(vectors_size)
     if record.tail_form == _BARE:
-        return FrameExtras(extra=msgspec.msgpack.decode(tail))
+        return FrameExtras(extra=_extra.decode(tail))
     return _beyond.decode(tail)
 
 
 def decode_event(record: Record) -> Event:
-    """The event in an event record."""
+    """The event in an event record; raises DECODE_ERRORS if it is none that this release knows."""
     return _events.decode(record.tail())
 
 

@@ -26,6 +26,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 from teleop_client.address import check_backend_url
+from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.messages import Event
 from teleop_schema.session import SessionDescription
 from teleop_schema.words import size_text
@@ -51,7 +52,7 @@ LOST_AND_FOUND = "lost+found"
 SHIPPER = "python -m lerobot_robot_backend.shipper"
 CORRECTION = f"{SHIPPER} --backend_url ws://localhost:8000"
 # JSON that nests too deeply raises RecursionError.
-UNREADABLE = (OSError, msgspec.MsgspecError, RecursionError)
+UNREADABLE = (OSError, *DECODE_ERRORS)
 
 UNDESCRIBED = (
     "is missing, so nobody knows where the samples beside it belong: bring it back from a copy, or move its "

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.errors import BadInput
 from teleop_schema.files import Receipt, VideoFile
 from teleop_schema.identifiers import check_camera_key
@@ -137,7 +138,7 @@ def finished_segments(stream_dir: Path) -> Iterator[WaitingSegment]:
             video = msgspec.json.decode(sidecar.read_bytes(), type=VideoFile)
         except FileNotFoundError:
             continue  # another process has sent it
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, *DECODE_ERRORS) as error:
             log.error("%s can't be read: %s; it is kept", sidecar, error)
             continue
         yield WaitingSegment(sidecar.with_suffix(".mp4"), video)

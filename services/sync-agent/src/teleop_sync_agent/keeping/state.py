@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 from lerobot_robot_backend.spool.locks import FileLock
 from msgspec import Struct
+from teleop_schema.decoding import DECODE_ERRORS
 
 from teleop_sync_agent.errors import DiskFull, Failed, Taken, not_read, not_written
 
@@ -206,7 +207,7 @@ class AgentState:
     def _decoding(self) -> Iterator[None]:
         try:
             yield
-        except msgspec.MsgspecError as error:
+        except DECODE_ERRORS as error:
             raise self._failure(sqlite3.DatabaseError(f"a row is none: {error}")) from error
 
     def _patiently[T](self, work: Callable[[], T]) -> T:
@@ -350,7 +351,7 @@ def _read_all(connection: sqlite3.Connection) -> None:
             msgspec.json.decode(row, type=DatasetRow)
         for row in connection.execute(FILES):
             msgspec.convert(row, BackedUpFile, strict=False)
-    except msgspec.MsgspecError as error:
+    except DECODE_ERRORS as error:
         raise sqlite3.DatabaseError(f"a row is none: {error}") from error
 
 

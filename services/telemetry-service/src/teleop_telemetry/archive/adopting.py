@@ -13,6 +13,7 @@ from teleop_runtime.ownership import holds_objects
 from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.store import Store
+from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.words import counted
 
 from teleop_telemetry.archive.lost import FIND_TIMEOUT_S, HINT, find_lost
@@ -122,7 +123,7 @@ async def _bring_back(pool: Pool, store: Store, path: str, sha256: str) -> bool:
     content = b"".join([part async for part in store.read(sha256)])
     try:
         about = msgspec.json.decode(content, type=About)
-    except msgspec.MsgspecError as error:
+    except DECODE_ERRORS as error:
         log.error("the archive's note on a session can't be read", path=path, error=str(error))
         return False
     if await store.size(about.frames.sha256) != about.frames.size_bytes:

@@ -2,6 +2,7 @@
 
 import msgspec
 from msgspec import Struct
+from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.errors import BackendError
 
 # Further reasons are counted together, because invalid messages may each have a new one.
@@ -57,5 +58,5 @@ def frames_of(message: str | bytes) -> int:
         return 1
     try:
         return max(1, len(msgspec.json.decode(message, type=list[msgspec.Raw])))
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except DECODE_ERRORS:
         return 1

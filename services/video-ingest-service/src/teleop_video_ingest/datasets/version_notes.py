@@ -13,6 +13,7 @@ from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.noting import note_all
 from teleop_runtime.postgres.pool import Connection, Pool
 from teleop_runtime.store import Store, read_notes
+from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.files import Manifest, ManifestFile, digest_of
 
 log = get_logger(__name__)
@@ -133,6 +134,6 @@ async def read_versions(store: Store) -> list[VersionNote]:
     async for name, content in read_notes(store, names):
         try:
             notes.append(msgspec.json.decode(content, type=VersionNote))
-        except msgspec.MsgspecError as error:
+        except DECODE_ERRORS as error:
             log.error("a note in the store can't be read", name=name, error=str(error))
     return sorted(notes, key=lambda note: (note.robot_id, note.dataset, note.created_at, note.version))

@@ -13,6 +13,7 @@ from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.noting import note_all
 from teleop_runtime.postgres.pool import Connection, Pool, transaction
 from teleop_runtime.store import Store, read_notes
+from teleop_schema.decoding import DECODE_ERRORS
 
 from teleop_video_ingest.model.tree import video_path
 from teleop_video_ingest.tables.video_table import (
@@ -87,7 +88,7 @@ async def adopt_chunks(pool: Pool, store: Store) -> AdoptedChunks:
         try:
             told = zlib.decompress(content)
             note = msgspec.json.decode(told, type=ChunkNote)
-        except (zlib.error, msgspec.MsgspecError) as error:
+        except (zlib.error, *DECODE_ERRORS) as error:
             log.error("a note in the store can't be read", name=name, error=str(error))
             continue
         async with transaction(pool, timeout_s=TIMEOUT_S) as connection:

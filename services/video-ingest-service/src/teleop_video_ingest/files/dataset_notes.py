@@ -12,6 +12,7 @@ from msgspec import Struct
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_runtime.store import Store, read_notes
+from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.files import DatasetFile
 
 from teleop_video_ingest.errors import NamesOverlap
@@ -93,7 +94,7 @@ async def _read(store: Store) -> list[DatasetNote]:
     async for name, content in read_notes(store, [name async for name in store.list_notes(FOLDER)]):
         try:
             notes.append(msgspec.json.decode(content, type=DatasetNote))
-        except msgspec.MsgspecError as error:
+        except DECODE_ERRORS as error:
             log.error("a note in the store can't be read", name=name, error=str(error))
     return notes
 
