@@ -14,7 +14,7 @@ import pyarrow as pa
 from lerobot_robot_backend.spool import record
 from starlette.requests import Request
 from teleop_dataset.errors import BrokenFile
-from teleop_dataset.mp4 import read_header, read_movie
+from teleop_dataset.mp4 import check_edits, read_header, read_movie, video_track
 from teleop_dataset.mp4_samples import read_samples
 from teleop_dataset.parquet_tail import read_tail
 from teleop_dataset.parquet_thrift import read_footer
@@ -114,6 +114,7 @@ def mp4(data: bytes) -> None:
 def mp4_samples(data: bytes) -> None:
     with contextlib.suppress(BrokenFile):
         header, _ = read_header(io.BytesIO(data), len(data))
+        check_edits(video_track(header))
         samples = read_samples(header, len(data))
         if samples is not None:
             assert int((samples.offset + samples.size).max()) <= len(data)

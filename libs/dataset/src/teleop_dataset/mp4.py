@@ -180,6 +180,9 @@ def _file_boxes(file: Readable, size_bytes: int) -> Iterator[tuple[bytes, int, i
     """Kind, begin and end of each outermost box's content; the last may reach beyond the file."""
     position = 0
     for _ in range(MAX_BOXES):
+        # A length may name any byte of 2^64, and no file can be asked for that.
+        if position >= size_bytes:
+            return
         file.seek(position)
         box = outer_box(file.read(MAX_BOX_HEAD_BYTES) or b"", position, size_bytes)
         if box is None:

@@ -97,12 +97,12 @@ def read_samples(header: memoryview, size_bytes: int) -> Mp4Samples | None:
     keyframe = np.ones(len(size), np.bool_)
     if b"stss" in table:
         keyframe[:] = False
+        if len(table[b"stss"]) % 4 or len(table[b"stss"]) < 8:
+            raise BrokenFile("the mp4's list of key pictures is cut off")
         numbers = np.frombuffer(table[b"stss"], ">u4", offset=8)
-        keyframe[numbers[numbers <= len(size)].astype(np.int64) - 1] = True
+        keyframe[numbers[(numbers > 0) & (numbers <= len(size))].astype(np.int64) - 1] = True
     shown = np.ones(len(size), np.bool_)
-    return Mp4Samples(
-        offset, size, pts - first, dts - first, keyframe, shown, ticks, _description(table[b"stsd"])
-    )
+    return Mp4Samples(offset, size, pts - first, dts - first, keyframe, shown, ticks, _description_of(header))
 
 
 def _demux(file: io.RawIOBase | io.BytesIO, description: bytes) -> Mp4Samples:
@@ -133,8 +133,11 @@ def _description_of(header: memoryview) -> bytes:
 
 def _description(box: memoryview) -> bytes:
     """The first entry of `stsd` without the bit rate, which differs where nothing else does."""
+    begin = _LIST_HEAD_BYTES + _BOX_HEAD_BYTES
+    if len(box) < begin:
+        raise BrokenFile("the mp4 does not say how its pictures are encoded")
     (size,) = struct.unpack_from(">I", box, _LIST_HEAD_BYTES)
-    begin, end = _LIST_HEAD_BYTES + _BOX_HEAD_BYTES, _LIST_HEAD_BYTES + size
+    end = _LIST_HEAD_BYTES + size
     content = [bytes(box[begin : begin + _ENTRY_BYTES])]
     for kind, inner in read_boxes(box[begin + _ENTRY_BYTES : end]):
         if kind != b"btrt":

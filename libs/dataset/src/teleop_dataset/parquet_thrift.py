@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import thriftpy2
 from thriftpy2.protocol.compact import TCompactProtocol
-from thriftpy2.thrift import TException
+from thriftpy2.thrift import TException, TType
 
 from teleop_dataset.errors import BrokenFile
 
@@ -20,7 +20,6 @@ MAX_FOOTER_BYTES = 64 * 1024**2
 # Footer length (uint32, little endian), then the magic.
 _END = struct.Struct("<I4s")
 
-_Protocol: Any = TCompactProtocol
 parquet: Any = thriftpy2.load(
     str(Path(__file__).with_name("parquet.thrift")), module_name="teleop_dataset_parquet_thrift"
 )
@@ -34,14 +33,46 @@ class _Bytes:
         self.position = 0
         self.written = bytearray()
 
+    @property
+    def left(self) -> int:
+        """Bytes that were not read yet."""
+        return len(self._data) - self.position
+
     def read(self, length: int) -> bytes:
-        if length > len(self._data) - self.position:
+        if length > self.left:
             raise EOFError
         self.position += length
         return self._data[self.position - length : self.position]
 
     def write(self, data: bytes) -> None:
         self.written += data
+
+
+_Compact: Any = TCompactProtocol
+
+
+class _Bounded(_Compact):  # type: ignore[misc]
+    """Refuses collections that say they have more elements than there are bytes: 17 bytes named two billion,
+    whose kind takes no byte, and were read for hours."""
+
+    trans: _Bytes
+
+    def _read_collection_begin(self) -> tuple[int, int]:
+        kind, size = super()._read_collection_begin()
+        self._check(size, kind)
+        return kind, size
+
+    def _read_map_begin(self) -> tuple[int, int, int]:
+        key, value, size = super()._read_map_begin()
+        self._check(size, key, value)
+        return key, value, size
+
+    def _check(self, size: int, *kinds: int) -> None:
+        if size > self.trans.left or (size and TType.STOP in kinds):
+            raise EOFError
+
+
+_Protocol: Any = _Bounded
 
 
 def decode(kind: type, data: bytes) -> tuple[Any, int]:

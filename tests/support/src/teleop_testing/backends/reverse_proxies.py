@@ -49,8 +49,7 @@ _CADDY = """
         protocols h1 h2
     }}
 }}
-https://localhost:{port} {{
-    tls {folder}/cert.pem {folder}/key.pem
+{site} {{
     {directives}
 }}
 """
@@ -80,9 +79,23 @@ async def nginx(folder: Path, locations: str, *, tls: bool = False) -> AsyncIter
 @asynccontextmanager
 async def caddy(folder: Path, directives: str) -> AsyncIterator[int]:
     """Port of a Caddy that runs with these directives for localhost, by TLS; `make_certificate` first."""
+    tls = f"tls {folder}/cert.pem {folder}/key.pem"
+    async with _caddy(folder, "https://localhost", f"{tls}\n    {directives}") as port:
+        yield port
+
+
+@asynccontextmanager
+async def caddy_without_tls(folder: Path, directives: str) -> AsyncIterator[int]:
+    """The same by plain HTTP."""
+    async with _caddy(folder, "http://127.0.0.1", directives) as port:
+        yield port
+
+
+@asynccontextmanager
+async def _caddy(folder: Path, site: str, directives: str) -> AsyncIterator[int]:
     port = free_port()
     config = folder / "Caddyfile"
-    config.write_text(_CADDY.format(folder=folder, port=port, directives=directives))
+    config.write_text(_CADDY.format(folder=folder, site=f"{site}:{port}", directives=directives))
     async with running_proxy(port, str(CADDY), "run", "--config", str(config), "--adapter", "caddyfile"):
         yield port
 
