@@ -13,7 +13,9 @@ GRANT SELECT
     ON session_overview, episode_overview, teleop_frame_data, session_export, installation, video_chunk,
        video_chunk_use
     TO telemetry;
-GRANT SELECT, INSERT, UPDATE, DELETE ON principal, access_token, enrolment, person, sign_in_link, web_session TO telemetry;
+GRANT SELECT, INSERT, UPDATE, DELETE
+    ON principal, access_token, enrolment, robot_pool, join_request, person, sign_in_link, web_session
+    TO telemetry;
 -- Each service checks tokens and sessions, notes that they were used, and notes what was changed. Nobody takes a note back.
 GRANT SELECT ON principal, access_token, person, web_session TO ingest, export;
 GRANT UPDATE (last_used_at) ON access_token, web_session TO ingest, export;

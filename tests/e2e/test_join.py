@@ -186,11 +186,81 @@ def test_another_backend_in_its_place_gets_nothing(backend, on_server, on_robot,
     assert client.drain(timeout_s=PATIENCE_S) == 120
 
 
+def test_robots_of_a_fleet_join_by_themselves(backend, on_server, on_robot, tmp_path, monkeypatch):
+    """The line is in the settings of their image; it works once for each, however often it is used."""
+    said = on_server("robots", "pool", "add", "arms", "--prefix", "robot_", "--server", backend.url)
+    line = said.splitlines()[0]
+    for _ in range(2):
+        joined = on_robot("join", line, "--robot-id", "robot_C")
+        assert joined.returncode == 0, joined.stderr
+        assert "robot_C may send to" in joined.stdout
+    assert on_server("tokens", "list").count("robot_C") == 2  # its name, and its robots
+    (credentials,) = (tmp_path / "config").rglob("credentials")
+    assert {path.stat().st_mode & 0o777 for path in credentials.parent.iterdir()} == {0o600}
+    taken = on_robot("join", line, "--robot-id", "robot_D")
+    assert taken.returncode == 0, taken.stderr
+    credentials.with_name("asked").unlink()
+    credentials.unlink()
+    taken = on_robot("join", line, "--robot-id", "robot_D")
+    assert taken.returncode == 1
+    assert "there is a robot robot_D already" in taken.stderr
+    monkeypatch.setenv("LEROBOT_BACKEND_JOIN", line)
+    monkeypatch.setenv("LEROBOT_BACKEND_ROBOT_ID", "robot_A")
+    (tmp_path / "outputs").mkdir()
+    client = recorder(backend.url, tmp_path, ship=False)
+    with client:
+        log_frames(client, 60)
+    folders = ["--watch", str(tmp_path / "outputs"), "--spool", str(tmp_path / "spool")]
+    agent = subprocess.Popen([PROGRAMS / "sync-agent", "run", *folders], stderr=subprocess.PIPE)
+    try:
+        wait_for(lambda: client.progress.ended)
+    finally:
+        agent.terminate()
+        _, log = agent.communicate(timeout=PATIENCE_S)
+    assert b"lrb_" not in log
+    assert agent.returncode == 0
+
+
+def test_a_robot_asks_and_an_admin_approves(backend, on_server, on_robot, tmp_path):
+    """Both see the code and the pin; nothing comes in before, and whoever is denied hears it."""
+    words = ["join", backend.url, "--robot_id", "robot_A", "--ask"]
+    for decision, status in (("deny", 1), ("approve", 0)):
+        asking = subprocess.Popen(
+            [PROGRAMS / "sync-agent", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert asking.stdout is not None
+        shown = ""
+        for line in asking.stdout:
+            shown += line
+            if line.startswith("on the server"):
+                break
+        [code] = re.findall(r"code  (\S+)", shown)
+        there = on_server("robots", "waiting")
+        assert f"{code}  robot_A" in there
+        if backend.url.startswith("https"):
+            [pin] = re.findall(r"pin   (\S+)", shown)
+            assert pin in there
+        on_server("robots", decision, code)
+        told, error = asking.communicate(timeout=PATIENCE_S)
+        assert asking.returncode == status, error
+        assert ("an admin has denied" in error) == (decision == "deny")
+    assert "robot_A may send to" in told
+    client = recorder(backend.url, tmp_path)
+    with client:
+        log_frames(client, 60)
+    assert client.drain(timeout_s=PATIENCE_S) == 60
+
+
 def test_a_line_for_nobody(on_robot):
     """A backend that is not there is named, and nothing is kept."""
     told = on_robot("join", "lrb://127.0.0.1:1/?code=K7QF-2M9P")
     assert told.returncode == 75
     assert "ws://127.0.0.1:1 did not let this robot join" in told.stderr
+    nameless = on_robot("join", "lrb://127.0.0.1:1/?pool=lrb_pool_x")
+    assert nameless.returncode == 2
+    assert "which robot is this?" in nameless.stderr
+    away = on_robot("join", "http://127.0.0.1:1", "--ask", "--robot_id", "robot_A")
+    assert away.returncode == 75
     wrong = on_robot("join", "http://127.0.0.1:1/")
     assert wrong.returncode == 2
     assert "is not an enrolment line" in wrong.stderr

@@ -14,4 +14,5 @@ def test_it_has_no_rights_and_the_folders_of_the_user():
     assert agent["cap_drop"] == ["ALL"]
     assert agent["user"].startswith("${ROBOT_USER:?")
     mounted = {volume.rsplit(":", 1)[1] for volume in agent["volumes"]}
-    assert {part for part in agent["command"] if part.startswith("/")} == mounted
+    config = f"{agent['environment']['XDG_CONFIG_HOME']}/lerobot-backend"
+    assert {part for part in agent["command"] if part.startswith("/")} | {config} == mounted

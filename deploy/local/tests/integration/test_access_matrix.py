@@ -103,6 +103,13 @@ EXPECTED = {
     "DELETE /tokens/{token_id}": ADMIN,
     "POST /robots/{robot_id}/enrolments": ADMIN,
     "POST /join": OPEN,
+    "POST /join/requests": OPEN,
+    "GET /join/requests": ADMIN,
+    "POST /join/requests/{code}/approval": ADMIN,
+    "DELETE /join/requests/{code}": ADMIN,
+    "GET /join/pools": ADMIN,
+    "POST /join/pools": ADMIN,
+    "DELETE /join/pools/{pool}": ADMIN,
     "GET /audit": ADMIN,
     "GET /authority": OPEN,
     "GET /me": (EVERYBODY - {"nobody"}, EVERYBODY - {"nobody"}),
@@ -228,7 +235,7 @@ def request_for(route: str, about: Recorded) -> dict[str, object]:
     """A request to the route about the robot's data."""
     method, _, path = route.partition(" ")
     named = {"name": "user/name", "path": "meta/info.json", "episode_index": 0, "token_id": 10**6}
-    named["person"] = "anna"
+    named |= {"person": "anna", "pool": "arms", "code": "K7QF-2M9P"}
     request: dict[str, object] = {"method": method, "url": path.format(**vars(about), **named)}
     file = {
         "kind": "dataset",

@@ -49,11 +49,20 @@ class Interrupted(HttpFailure):
     """It did not work this time, but may work the next time.
 
     progressed  whether bytes were transferred before
+    untrusted   whether nobody whom this machine trusts has signed the certificate
     """
 
-    def __init__(self, detail: str, problem: Problem | None = None, *, progressed: bool = False) -> None:
+    def __init__(
+        self,
+        detail: str,
+        problem: Problem | None = None,
+        *,
+        progressed: bool = False,
+        untrusted: bool = False,
+    ) -> None:
         super().__init__(detail, problem)
         self.progressed = progressed
+        self.untrusted = untrusted
 
 
 class BackendHttp:
@@ -132,7 +141,8 @@ class BackendHttp:
         except UnusableCredentials as error:
             raise Interrupted(str(error)) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Interrupted(f"{self.url}: {_reason(error)}") from error
+            unknown = isinstance(error, aiohttp.ClientConnectorCertificateError)
+            raise Interrupted(f"{self.url}: {_reason(error)}", untrusted=unknown) from error
 
     async def ask[T](
         self, method: str, address: str, answer: type[T], *, body: object = None, patience_s: float = ANSWER_S

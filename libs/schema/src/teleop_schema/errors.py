@@ -193,6 +193,30 @@ class EnrolmentFailed(Forbidden):
     code, status, close_code, retryable = "enrolment_failed", 403, 4403, False
 
 
+class RobotKnown(Forbidden):
+    """A fleet's line lets only new robots join, and this one exists."""
+
+    code, status, close_code, retryable = "robot_known", 403, 4403, False
+
+
+class PoolFull(Forbidden):
+    """As many robots have joined with this line as it is for."""
+
+    code, status, close_code, retryable = "pool_full", 403, 4403, True
+
+
+class JoinDenied(Forbidden):
+    """An admin has denied this request to join."""
+
+    code, status, close_code, retryable = "join_denied", 403, 4403, False
+
+
+class JoinExpired(Forbidden):
+    """Nobody has approved this request to join in time."""
+
+    code, status, close_code, retryable = "join_expired", 403, 4403, False
+
+
 class SignInFailed(Forbidden):
     """The link or the token is wrong, was used or revoked, or has expired."""
 
@@ -209,6 +233,24 @@ class TokenNotFound(NotFound):
     """There is no such token."""
 
     code, retryable = "token_not_found", False
+
+
+class PoolNotFound(NotFound):
+    """There is no such pool."""
+
+    code, retryable = "pool_not_found", False
+
+
+class PoolExists(Conflict):
+    """There is a pool of that name."""
+
+    code, retryable = "pool_exists", False
+
+
+class JoinRequestNotFound(NotFound):
+    """No robot waits with this code."""
+
+    code, retryable = "join_request_not_found", False
 
 
 class AuthorityNotFound(NotFound):

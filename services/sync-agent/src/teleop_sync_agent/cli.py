@@ -109,8 +109,10 @@ def _seen_options() -> Parser:
 
 
 def _add_join(commands: Commands) -> None:
-    join = commands.add_parser("join", help="get this robot's token, with the line from `robots add`")
-    join.add_argument("line", help="the line, in quotes: 'lrb://host:8000/?code=…'")
+    join = commands.add_parser("join", help="get this robot's token, with a line, or by asking an admin")
+    join.add_argument("line", help="the line, in quotes: 'lrb://host:8000/?code=…'; with --ask, the address")
+    join.add_argument("--robot_id", metavar="NAME", help="name of this robot, with a fleet's line or --ask")
+    join.add_argument("--ask", action="store_true", help="have no line: wait until an admin approves")
     join.set_defaults(command=_join)
 
 
@@ -266,9 +268,9 @@ def _settings(chosen: argparse.Namespace) -> Settings:
 
 
 def _join(chosen: argparse.Namespace) -> int:
-    from teleop_sync_agent.joining import join
+    from teleop_sync_agent.asking import join_here
 
-    print(join(chosen.line))
+    print(join_here(chosen.line, chosen.robot_id, ask=chosen.ask))
     return EXIT_OK
 
 

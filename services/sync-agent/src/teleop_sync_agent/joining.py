@@ -2,12 +2,15 @@
 
 import asyncio
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from lerobot_robot_backend.spool.durable import make_directory, replace_file
+from lerobot_robot_backend.spool.locks import FileLock
 from msgspec import Meta, Struct
 from teleop_client.address import check_backend_url, same_backend
 from teleop_client.backend_http import BackendHttp, HttpFailure, read_at_most
@@ -33,24 +36,32 @@ OWNER_ONLY = 0o700
 MAX_CERTIFICATE_BYTES = 64 * 1024
 
 
+# Programs hold the lock while they write a small file.
+LOCK_S = 10.0
+
+type Token = Annotated[str, Meta(pattern=r"^lrb_[A-Za-z0-9_]{1,200}$(?!\n)")]
+
+
 class Line(Struct, frozen=True):
-    """What `lerobot-backend robots add` printed.
+    """What `lerobot-backend robots add` or `robots pool add` printed.
 
     backend_url  ws://… or wss://…
-    code         for one robot; works once, and for some minutes
+    code         for one robot; works once, and for some minutes; None: the line is not for one robot
     pin          of the authority that signs the backend's certificate; None: one that everybody trusts
+    pool         token of a fleet, for its new robots; None: the line is not for a fleet
     """
 
     backend_url: str
-    code: str
+    code: str | None
     pin: str | None = None
+    pool: str | None = None
 
 
 class Joined(Struct, frozen=True):
     """The backend's answer."""
 
     robot_id: str
-    token: Annotated[str, Meta(pattern=r"^lrb_[A-Za-z0-9_]{1,200}$(?!\n)")]
+    token: Token
 
 
 def read_line(text: str) -> Line:
@@ -63,56 +74,53 @@ def read_line(text: str) -> Line:
         raise ValueError(f"{text!r}: {error}; {told}") from error
     if parts.scheme not in SCHEMES:
         raise ValueError(f"{text!r} is not an enrolment line; {told}")
-    unknown = query.keys() - {"code", "pin"}
+    unknown = query.keys() - {"code", "pool", "pin"}
     if unknown:
         raise ValueError(f"this sync-agent does not know {min(unknown)!r} in the line: update it")
-    codes = query.get("code", [])
-    if len(codes) != 1 or not codes[0]:
+    codes, pools = query.get("code", []), query.get("pool", [])
+    if len(codes) + len(pools) != 1 or not (codes or pools)[0]:
         raise ValueError(f"{text!r} has no code; {told}")
     pins = query.get("pin", [])
     if pins and (parts.scheme != "lrbs" or len(pins) > 1 or not is_pin(pins[0])):
         raise ValueError(f"{text!r}: its pin is damaged; {told}")
     address = f"{SCHEMES[parts.scheme]}://{parts.netloc}{parts.path}"
-    return Line(check_backend_url(address), codes[0], pins[0] if pins else None)
+    return Line(
+        check_backend_url(address),
+        codes[0] if codes else None,
+        pins[0] if pins else None,
+        pools[0] if pools else None,
+    )
 
 
-def join(text: str) -> str:
-    """Enrol this robot PC with that line; returns what to tell the person. Raises AgentError."""
-    try:
-        line = read_line(text)
-    except ValueError as error:
-        raise AgentError(str(error)) from error
-    try:
-        path = credentials_file()
-        known = read_credentials(path)
-        # The code works once: there must be room for what it buys before it is used.
-        make_directory(path.parent, mode=OWNER_ONLY, exist_ok=True)
-        keep(path, known)
-    except UnusableCredentials as error:
-        raise AgentError(str(error)) from error
-    except OSError as error:
-        raise not_written(str(error.filename or path), error) from error
+def join(line: Line) -> str:
+    """Enrol this robot PC with the line for one robot; returns what to tell the person. Raises AgentError."""
+    # The code works once: there must be room for what it buys before it is used.
+    check_writable()
     joined, authority = asyncio.run(_redeem(line))
     credential = Credential(
         backend_url=line.backend_url, robot_id=joined.robot_id, token=joined.token, authority=authority
     )
     try:
-        keep(path, with_credential(known, credential))
-    except OSError as error:
+        add_credential(credential)
+    except AgentError as error:
         raise Failed(
-            f"the token could not be kept ({error.strerror}), and the code works only once: "
-            f"see that {path} can be written, and ask for a new line"
+            f"the token could not be kept ({error}), and the code works only once: ask for a new line"
         ) from error
+    return told_joined(line.backend_url, joined.robot_id)
+
+
+def told_joined(backend_url: str, robot_id: str) -> str:
+    """What to tell a person whose robot has joined."""
     return (
-        f"{joined.robot_id} may send to {line.backend_url} now; its token is in {path}\n"
-        f"record   lerobot-record … --backend_url={line.backend_url} --robot_id={joined.robot_id}\n"
-        f"backup   sync-agent run --backend_url {line.backend_url} --robot_id {joined.robot_id}"
+        f"{robot_id} may send to {backend_url} now; its token is in {credentials_file()}\n"
+        f"record   lerobot-record … --backend_url={backend_url} --robot_id={robot_id}\n"
+        f"backup   sync-agent run --backend_url {backend_url} --robot_id {robot_id}"
     )
 
 
 async def _redeem(line: Line) -> tuple[Joined, str | None]:
     """What the code buys, and the authority of the backend."""
-    authority = await _authority(line) if line.pin else None
+    authority = await pinned_authority(line) if line.pin else None
     trust = trusting(authority) if authority else None
     async with BackendHttp(line.backend_url, trust=trust) as backend:
         try:
@@ -127,33 +135,71 @@ async def _redeem(line: Line) -> tuple[Joined, str | None]:
     return joined, authority
 
 
-async def _authority(line: Line) -> str:
+async def pinned_authority(line: Line) -> str:
     """The certificate that the pin in the line is of; raises AgentError.
 
     Whoever sits on the way can answer with another one, which has another pin. Nothing else is sent or
     believed before that is known.
     """
-    anybody = ssl.create_default_context()
-    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     try:
-        async with (
-            BackendHttp(line.backend_url, trust=anybody) as backend,
-            backend.request("GET", "/authority", patience_s=ANSWER_S) as (response, _),
-        ):
-            text = (await read_at_most(response, MAX_CERTIFICATE_BYTES)).decode("ascii", "replace")
+        text, found = await fetch_authority(line.backend_url)
     except HttpFailure as error:
         kind = Failed if error.problem else ServerAway
         raise kind(f"{line.backend_url} did not say who signs its certificate: {error}") from error
-    try:
-        found = pin_of(text)
-    except ValueError as error:
-        raise Failed(f"{line.backend_url} did not answer with a certificate: {error}") from error
     if found != line.pin:
         raise Failed(
             f"{line.backend_url} is not the backend that this line is from: another one answers there, or "
             "somebody on the way; nothing was sent. If the backend was set up again, ask for a new line"
         )
     return text
+
+
+async def fetch_authority(backend_url: str) -> tuple[str, str]:
+    """Certificate of the authority of whoever answers there, which may be anybody, and its pin.
+
+    Raises HttpFailure, and Failed if the answer is not a certificate.
+    """
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    async with (
+        BackendHttp(backend_url, trust=anybody) as backend,
+        backend.request("GET", "/authority", patience_s=ANSWER_S) as (response, _),
+    ):
+        text = (await read_at_most(response, MAX_CERTIFICATE_BYTES)).decode("ascii", "replace")
+    try:
+        return text, pin_of(text)
+    except ValueError as error:
+        raise Failed(f"{backend_url} did not answer with a certificate: {error}") from error
+
+
+def check_writable() -> None:
+    """See that tokens can be kept; raises AgentError."""
+    with kept_alone() as path:
+        keep(path, read_credentials(path))
+
+
+def add_credential(credential: Credential) -> None:
+    """Keep it, in the place of an older one for the same robot and backend; raises AgentError."""
+    with kept_alone() as path:
+        keep(path, with_credential(read_credentials(path), credential))
+
+
+@contextmanager
+def kept_alone() -> Iterator[Path]:
+    """The file of credentials, whose folder no other agent changes meanwhile; raises AgentError."""
+    path = credentials_file()
+    try:
+        make_directory(path.parent, mode=OWNER_ONLY, exist_ok=True)
+        lock = FileLock(path.with_name("lock"))
+        lock.acquire_soon(LOCK_S)
+        try:
+            yield path
+        finally:
+            lock.release()
+    except UnusableCredentials as error:
+        raise AgentError(str(error)) from error
+    except OSError as error:
+        raise not_written(str(error.filename or path), error) from error
 
 
 def with_credential(known: tuple[Credential, ...], new: Credential) -> tuple[Credential, ...]:
@@ -165,6 +211,6 @@ def with_credential(known: tuple[Credential, ...], new: Credential) -> tuple[Cre
     return (*(each for each in known if not is_older(each)), new)
 
 
-def keep(path: Path, credentials: tuple[Credential, ...]) -> None:
+def keep(path: Path, credentials: tuple[Struct, ...]) -> None:
     """Write the file, whole or not at all, readable by this user only; raises OSError."""
     replace_file(path, msgspec.json.format(msgspec.json.encode(credentials)) + b"\n", durable=True)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from teleop_sync_agent.agent import Agent
+from teleop_sync_agent.asking import join_first
 from teleop_sync_agent.errors import AgentError, DiskFull
 from teleop_sync_agent.metrics import AgentMetrics
 from teleop_sync_agent.settings import Settings
@@ -28,6 +29,8 @@ async def run(
 
     watched  runs an agent's work, and shows how far it is
     """
+    if settings.fleet is not None:
+        await join_first(settings.fleet, settings.robot_id, settings.tokens)
     metrics: AgentMetrics | None = None
     told: str | None = None
     while True:

@@ -7,13 +7,14 @@ from datetime import time
 from pathlib import Path
 
 from lerobot_robot_backend.spool.stream import SpoolError, default_spool_dir
-from teleop_client.address import check_backend_url
+from teleop_client.address import check_backend_url, same_backend
 from teleop_client.credentials import Tokens
 from teleop_client.lerobot_home import lerobot_home
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_robot_id
 
 from teleop_sync_agent.errors import AgentError, not_read
+from teleop_sync_agent.joining import Line, read_line
 from teleop_sync_agent.keeping.state import default_state_dir
 
 # Several, so that the connection is used while one file waits for its answer.
@@ -21,6 +22,7 @@ DEFAULT_PARALLEL = 4
 # More would only share the same uplink, each with a file open and a piece of it in memory.
 MAX_PARALLEL = 32
 MAX_PORT = 65_535
+FLEET_VARIABLE = "LEROBOT_BACKEND_JOIN"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
           "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}  # fmt: skip
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?(?:/s)?", re.IGNORECASE | re.ASCII)
@@ -49,6 +51,7 @@ class Settings:
     parallel       how many files are uploaded at a time
     reclaim_below  bytes to keep free on the disks of the roots; None: nothing is ever deleted
     between        when uploads may run; None: always
+    fleet          the line of the robot's fleet, by which it joins if it has not yet; None: it has none
     """
 
     server: str
@@ -62,6 +65,7 @@ class Settings:
     reclaim_below: int | None = None
     between: Between | None = None
     metrics_port: int | None = None
+    fleet: Line | None = None
 
 
 def make_settings(
@@ -78,7 +82,8 @@ def make_settings(
     metrics_port: int | None = None,
 ) -> Settings:
     """Settings from the command line; the rest from the environment. Raises AgentError."""
-    server = server or os.environ.get("LEROBOT_BACKEND_URL")
+    fleet = _fleet_of_environment()
+    server = server or os.environ.get("LEROBOT_BACKEND_URL") or (fleet.backend_url if fleet else None)
     robot_id = robot_id or os.environ.get("LEROBOT_BACKEND_ROBOT_ID")
     if not server:
         raise AgentError("where is the backend? Set --backend_url http://host:8000 or LEROBOT_BACKEND_URL")
@@ -89,6 +94,8 @@ def make_settings(
     if metrics_port is not None and not 1 <= metrics_port <= MAX_PORT:
         raise AgentError(f"--metrics-port {metrics_port}: 1 to {MAX_PORT}")
     try:
+        if fleet is not None and not same_backend(fleet.backend_url, server):
+            raise AgentError(f"the line in {FLEET_VARIABLE} is for {fleet.backend_url}, not for {server}")
         return Settings(
             server="http" + check_backend_url(server).removeprefix("ws"),
             robot_id=check_robot_id(robot_id),
@@ -103,9 +110,26 @@ def make_settings(
             ),
             between=None if between is None else parse_between(between),
             metrics_port=metrics_port,
+            fleet=fleet,
         )
     except (ValueError, BadInput, SpoolError) as error:
         raise AgentError(str(error)) from error
+
+
+def _fleet_of_environment() -> Line | None:
+    text = os.environ.get(FLEET_VARIABLE, "").strip()
+    if not text:
+        return None
+    try:
+        line = read_line(text)
+    except ValueError as error:
+        raise AgentError(f"{FLEET_VARIABLE}: {error}") from error
+    if line.pool is None:
+        raise AgentError(
+            f"the line in {FLEET_VARIABLE} is for one robot, and works once: use it with sync-agent join; "
+            "lerobot-backend robots pool add prints lines for settings"
+        )
+    return line
 
 
 def parse_size(text: str, option: str) -> int:

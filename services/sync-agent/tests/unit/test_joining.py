@@ -2,6 +2,7 @@ import pytest
 from teleop_client.credentials import Credential
 from teleop_sync_agent.joining import Line, read_line, with_credential
 
+POOL = "lrb_pool_abc_def"
 PIN = "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_AbCdE"
 
 
@@ -13,6 +14,8 @@ PIN = "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_AbCdE"
         ("lrb://[fd00::1]:8000/?code=K7QF-2M9P", Line("ws://[fd00::1]:8000", "K7QF-2M9P")),
         ("lrbs://far.example/robots/?code=K7QF-2M9P", Line("wss://far.example/robots", "K7QF-2M9P")),
         (f"lrbs://10.0.0.5:8000/?code=K7QF-2M9P&pin={PIN}", Line("wss://10.0.0.5:8000", "K7QF-2M9P", PIN)),
+        (f"lrb://host:8000/?pool={POOL}", Line("ws://host:8000", None, None, POOL)),
+        (f"lrbs://host/?pool={POOL}&pin={PIN}", Line("wss://host", None, PIN, POOL)),
     ],
 )
 def test_a_line_names_the_backend_and_the_code(text, line):
@@ -29,6 +32,8 @@ def test_a_line_names_the_backend_and_the_code(text, line):
         ("lrb://host:8000/", "has no code; expected"),
         ("lrb://host:8000/?code=", "has no code; expected"),
         ("lrb://host:8000/?code=a&code=b", "has no code; expected"),
+        ("lrb://host:8000/?pool=", "has no code; expected"),
+        (f"lrb://host:8000/?code=K7QF-2M9P&pool={POOL}", "has no code; expected"),
         ("lrb://host:8000/?code=K7QF-2M9P&way=2", "does not know 'way' in the line: update it"),
         ("lrbs://host:8000/?code=K7QF-2M9P&pin=00", "its pin is damaged"),
         (f"lrbs://host:8000/?code=K7QF-2M9P&pin={PIN}&pin={PIN}", "its pin is damaged"),

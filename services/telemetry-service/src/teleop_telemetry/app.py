@@ -18,6 +18,8 @@ from teleop_runtime.trouble import FROZEN
 from teleop_telemetry import storage
 from teleop_telemetry.access import endpoints as access_endpoints
 from teleop_telemetry.access import people_endpoints
+from teleop_telemetry.access.fleet import endpoints as fleet_endpoints
+from teleop_telemetry.access.fleet.table import FleetTable
 from teleop_telemetry.access.limits import Attempts
 from teleop_telemetry.access.people_table import PeopleTable
 from teleop_telemetry.access.token_table import TokenTable
@@ -76,10 +78,11 @@ def telemetry_part(
             *frame_endpoints.OPERATIONS,
             *access_endpoints.OPERATIONS,
             *people_endpoints.OPERATIONS,
+            *fleet_endpoints.OPERATIONS,
         ],
         websockets=[TELEMETRY],
         lifespan=partial(_running, database_url, store_url, retention_days, authority),
-        described=Described(TAGS, NAMES),
+        described=Described(TAGS, NAMES | fleet_endpoints.NAMES),
     )
 
 
@@ -125,7 +128,9 @@ async def _running(
                 "token_table": TokenTable(pool),
                 "authority": authority,
                 "people_table": PeopleTable(pool),
+                "fleet_table": FleetTable(pool),
                 "joins": Attempts("robots can try to join"),
+                "asks": Attempts("computers can ask to join"),
                 "sign_ins": Attempts("people can try to sign in"),
             },
             checks={

@@ -65,9 +65,18 @@ def joining_line(host: str, code: Code, *, tls: bool, authority: str | None = No
     authority  PEM certificate of the authority that has signed the server's own; None: one that everybody
                trusts
     """
+    return _line(host, {"code": str(code)}, tls=tls, authority=authority)
+
+
+def pool_line(host: str, token: str, *, tls: bool, authority: str | None = None) -> str:
+    """The line for images of a fleet; as `joining_line`, but with the token of a pool."""
+    return _line(host, {"pool": token}, tls=tls, authority=authority)
+
+
+def _line(host: str, shows: dict[str, str], *, tls: bool, authority: str | None) -> str:
     scheme = "lrbs" if tls else "lrb"
     pin = {"pin": pin_of(authority)} if tls and authority else {}
-    return f"{scheme}://{host}/?{urlencode({'code': str(code), **pin})}"
+    return f"{scheme}://{host}/?{urlencode({**shows, **pin})}"
 
 
 def _some() -> str:

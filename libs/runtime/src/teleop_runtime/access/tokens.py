@@ -10,8 +10,14 @@ import re
 import secrets
 import string
 import zlib
+from typing import Literal
 
 from teleop_runtime.access.roles import ROLES, Role
+
+# What a token shows: the role of whoever has it, or that it is a fleet's, and only lets robots join.
+Kind = Role | Literal["pool"]
+POOL: Kind = "pool"
+KINDS: tuple[Kind, ...] = (*ROLES, POOL)
 
 RANDOM_BITS = 256
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -20,24 +26,24 @@ RANDOM_LENGTH, CHECKSUM_LENGTH = 43, 6
 # Enough to tell tokens apart, and too little to guess one: it leaves more than 220 bits.
 SHOWN_LENGTH = 6
 
-_KIND = "|".join(ROLES)
+_KIND = "|".join(KINDS)
 _TOKEN = re.compile(
     rf"(lrb_({_KIND})_[0-9A-Za-z]{{{RANDOM_LENGTH}}})_([0-9A-Za-z]{{{CHECKSUM_LENGTH}}})", re.ASCII
 )
 
 
-def make_token(kind: Role) -> str:
+def make_token(kind: Kind) -> str:
     """A new token."""
     body = f"lrb_{kind}_{_in_base_62(secrets.randbits(RANDOM_BITS), RANDOM_LENGTH)}"
     return f"{body}_{_checksum(body)}"
 
 
-def kind_of(token: str) -> Role | None:
+def kind_of(token: str) -> Kind | None:
     """The kind that a token shows; None if it is not a token, or was changed or cut."""
     found = _TOKEN.fullmatch(token)
     if found is None or _checksum(found[1]) != found[3]:
         return None
-    return next(role for role in ROLES if role == found[2])
+    return next(kind for kind in KINDS if kind == found[2])
 
 
 def hash_of(token: str) -> bytes:

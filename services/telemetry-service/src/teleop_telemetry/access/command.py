@@ -16,14 +16,14 @@ from teleop_schema.commands.command_line import Parser
 from teleop_schema.errors import BackendError
 from teleop_schema.identifiers import check_robot_id
 
-from teleop_telemetry.access.installation import OPERATOR, Installation, in_columns, told_time
-from teleop_telemetry.access.people_command import add_commands
+from teleop_telemetry.access import people_command
+from teleop_telemetry.access.fleet import command as fleet_command
+from teleop_telemetry.access.installation import OPERATOR, Installation, days, in_columns, told_time
 from teleop_telemetry.access.token_table import TokenTable
 from teleop_telemetry.access.views import TokenView
 
 # Two of them: one for the command, one to note what it did.
 CONNECTIONS = 2
-MAX_DAYS = 36_500
 # All there are; a terminal shows no pages.
 LISTED = 100_000
 
@@ -70,6 +70,7 @@ def _parser(prog: str) -> Parser:
     robots.add_parser("list", help="list the robots, and whether they have tokens").set_defaults(
         run=_list_robots
     )
+    fleet_command.add_commands(robots)
     tokens = kinds.add_parser("tokens", help="make, list and revoke tokens").add_subparsers(
         dest="command", required=True
     )
@@ -77,7 +78,7 @@ def _parser(prog: str) -> Parser:
     make.add_argument("name", help="of the person or program; of the robot, for the role robot")
     make.add_argument("--role", required=True, choices=ROLES, help="what it may do")
     make.add_argument("--robot", action="append", help="only data of this robot; may be given several times")
-    make.add_argument("--days", type=_days, help="days until it expires; default: never")
+    make.add_argument("--days", type=days, help="days until it expires; default: never")
     make.set_defaults(run=_add_token)
     tokens.add_parser("list", help="list tokens, without the tokens themselves").set_defaults(
         run=_list_tokens
@@ -85,18 +86,8 @@ def _parser(prog: str) -> Parser:
     revoke = tokens.add_parser("revoke", help="end a token; its connections end within 5 s")
     revoke.add_argument("token", help="its number or its beginning, as `tokens list` shows them")
     revoke.set_defaults(run=_revoke_token)
-    add_commands(kinds)
+    people_command.add_commands(kinds)
     return parser
-
-
-def _days(word: str) -> int:
-    try:
-        days = int(word)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{word!r} is not a whole number") from None
-    if not 1 <= days <= MAX_DAYS:
-        raise argparse.ArgumentTypeError(f"{word} is not between 1 and {MAX_DAYS}")
-    return days
 
 
 async def _run(arguments: argparse.Namespace, on: Installation) -> str:

@@ -1,5 +1,6 @@
 """What the commands of access work on, and what they share: how they show addresses, times and lists."""
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from teleop_schema.errors import BadInput
 
 # As whom they are noted.
 OPERATOR = Principal("command line", "admin")
+MAX_DAYS = 36_500
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,14 @@ def in_columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     told = ("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)) for line in lines)
     return "\n".join(line.rstrip() for line in told)
+
+
+def days(word: str) -> int:
+    """A number of days on a command line; raises argparse's error."""
+    try:
+        found = int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a whole number") from None
+    if not 1 <= found <= MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"{word} is not between 1 and {MAX_DAYS}")
+    return found

@@ -106,7 +106,7 @@ class TokenTable:
                 raise BadInput("the token of a robot is for that robot only", field="robot_ids")
             robot_ids = [name]
         async with transaction(self._pool, timeout_s=TIMEOUT_S) as connection:
-            return await _add(connection, name, role, robot_ids, expires_at)
+            return await add_token(connection, name, role, robot_ids, expires_at)
 
     async def page(self, cursor: int | None, limit: int) -> TokenPage:
         """Up to `limit` tokens, newest first."""
@@ -154,7 +154,7 @@ class TokenTable:
             if await connection.fetchval(USE, tried["id"]) is None:
                 raise failed
             robot_id: str = tried["robot_id"]
-            made = await _add(connection, robot_id, "robot", [robot_id], None)
+            made = await add_token(connection, robot_id, "robot", [robot_id], None)
         return Joined(robot_id, made.token, made.expires_at)
 
     async def robots(self) -> list[RobotAccess]:
@@ -170,13 +170,14 @@ class TokenTable:
         return ChangePage(changes, changes[-1].id if len(rows) > limit else None)
 
 
-async def _add(
+async def add_token(
     connection: Connection,
     name: str,
     role: Role,
     robot_ids: Sequence[str] | None,
     expires_at: datetime | None,
 ) -> MadeToken:
+    """A new token, in the caller's transaction; see `TokenTable.add`."""
     principal_id = await connection.fetchval(PUT_PRINCIPAL, name, role, robot_ids)
     if role == "robot":
         await connection.execute(REVOKE_OLDER, principal_id, LIVE_TOKENS_OF_A_ROBOT - 1)
