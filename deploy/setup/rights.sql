@@ -26,7 +26,7 @@ REVOKE EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition FROM PUB
 GRANT EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition TO telemetry;
 
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON stored_object, upload, video_chunk, dataset, dataset_file, dataset_version, dataset_version_file
+    ON stored_object, upload, video_chunk, dataset, dataset_file, dataset_version, dataset_version_file, robot_usage
     TO ingest;
 GRANT SELECT ON teleop_session, session_archive, installation, video_chunk_use TO ingest;
 

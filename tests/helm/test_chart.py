@@ -38,6 +38,7 @@ EXTERNAL = {
     "store": {"url": "s3://robots/backend", "existingSecret": "s3"},
     "hub": {"existingSecret": "hub"},
     "retentionDays": 90,
+    "robotQuotaGb": 100,
     "ingress": {"enabled": True, "host": "robots.example.org", "tlsSecret": "robots-tls"},
     "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
     "networkPolicy": {"proxyFrom": [{"namespaceSelector": {"matchLabels": {"name": "ingress"}}}]},
@@ -354,6 +355,7 @@ def test_alerts_are_those_of_compose():
         ({"image": {"tag": "latest"}}, "image.tag"),
         ({"services": {"telemetry-service": {"replicas": 0}}}, "replicas"),
         ({"retentionDays": -1}, "retentionDays"),
+        ({"robotQuotaGb": -1}, "robotQuotaGb"),
     ],
 )
 def test_wrong_values_are_named(values, told):

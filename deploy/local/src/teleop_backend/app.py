@@ -70,7 +70,12 @@ def create_app(settings: LocalSettings, tls: ServerTls | None = None) -> Starlet
             settings.retention_days,
             None if tls is None else tls.authority,
         ),
-        ingest_part(postgres.url(), str(settings.backup_dir), max_open_uploads=settings.max_open_uploads),
+        ingest_part(
+            postgres.url(),
+            str(settings.backup_dir),
+            max_open_uploads=settings.max_open_uploads,
+            robot_quota_bytes=settings.robot_quota_bytes,
+        ),
         export_part(
             postgres.url(),
             settings.backup_dir / EXPORTS_FOLDER,

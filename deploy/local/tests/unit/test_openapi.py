@@ -14,6 +14,7 @@ from teleop_export.planning.request import ExportRequest
 from teleop_runtime.serving.openapi.page import POLICY
 from teleop_schema.files import FilePlan, Manifest
 from teleop_schema.holding import Held
+from teleop_telemetry.access.fleet.views import Asking, NewPool
 from teleop_telemetry.access.people_views import NewPerson, SigningIn
 from teleop_telemetry.access.views import Joining, NewToken
 from teleop_telemetry.tables.views import EpisodeChange, SessionChange
@@ -26,6 +27,8 @@ SERVERS = ("lerobot-backend", "telemetry-service", "video-ingest-service", "expo
 BODIES = {
     kind.__name__: kind
     for kind in (
+        Asking,
+        NewPool,
         SessionChange,
         EpisodeChange,
         FilePlan,

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from teleop_schema.files import DatasetVersion, FilePlan, Manifest, Planned, Receipt
+from teleop_schema.files import DatasetVersion, FilePlan, Manifest, Planned, Quota, Receipt
 
 from teleop_client.backend_http import (
     ANSWER_S,
@@ -75,6 +75,7 @@ class Uploader:
     sent_bytes    bytes of files sent so far, including those that never arrived
     gained_bytes  the same, but each byte of a file counts only the first time: bytes that are sent again and
                   again, and refused each time, are not a gain
+    quota         what the server said last of a quota that is nearly used; None: it is not, or there is none
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Uploader:
         self.backend = BackendHttp(backend_url, tokens=tokens, robot_id=robot_id)
         self.sent_bytes = 0
         self.gained_bytes = 0
+        self.quota: Quota | None = None
         self._reached: dict[str, _Reached] = {}
         self._throttle = throttle or Throttle()
 
@@ -147,6 +149,7 @@ class Uploader:
 
     async def _plan(self, plan: FilePlan) -> Planned:
         planned = await self.backend.ask("POST", "/files/plan", Planned, body=plan)
+        self.quota = planned.quota
         in_file = all(
             offset >= 0 and length > 0 and offset + length <= plan.file.size_bytes
             for offset, length in planned.missing

@@ -161,17 +161,30 @@ class Receipt(Struct, frozen=True, kw_only=True):
     warning: str | None = None
 
 
+class Quota(Struct, frozen=True):
+    """What the files of a robot take on the server, and what they may take; beyond that, they are refused.
+
+    used_bytes   those that several of its files share counted once
+    limit_bytes  of all of them
+    """
+
+    used_bytes: int
+    limit_bytes: int
+
+
 class Planned(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Answer to a FilePlan: either the receipt, or which bytes to send where.
 
     receipt  if the server has the file already
     upload   address of a tus upload, made for this file; its length is the sum of `missing`
     missing  (offset, length) in the file: these bytes, in this order, are the upload's body
+    quota    if the robot has nearly used what it may take, or all of it
     """
 
     receipt: Receipt | None = None
     upload: str | None = None
     missing: tuple[tuple[int, int], ...] = ()
+    quota: Quota | None = None
 
 
 class ManifestFile(Struct, frozen=True, forbid_unknown_fields=True, order=True):

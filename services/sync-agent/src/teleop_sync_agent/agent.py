@@ -28,7 +28,7 @@ from teleop_sync_agent.sending.recall import Recall
 from teleop_sync_agent.sending.spool_sync import SpoolSync
 from teleop_sync_agent.sending.tender import Tender
 from teleop_sync_agent.settings import Settings
-from teleop_sync_agent.status import NOW_NOTE, Now, is_due
+from teleop_sync_agent.status import NOW_NOTE, Now, describe_quota, is_due
 
 # `pause` takes effect within a second.
 CONTROL_S = 0.5
@@ -203,6 +203,8 @@ class Agent:
                 self._recall.want()
             if now.trouble and now.trouble != (told and told.trouble):
                 log.warning("trying again", extra={"trouble": now.trouble})
+            if now.quota and not (told and told.quota):
+                log.warning("storage on the server is nearly used", extra={"quota": now.quota})
             for problem in sorted(set(now.problems) - set(told.problems if told else ())):
                 log.error("not sent", extra={"problem": problem})
             if is_due(now, told):
@@ -221,6 +223,7 @@ class Agent:
             server=self.settings.server,
             paused=not self.lanes.is_open,
             trouble=self._trouble(),
+            quota=self._quota(),
             samples=spool.samples,
             videos=spool.videos,
             waiting_frames=spool.waiting_frames,
@@ -264,6 +267,11 @@ class Agent:
         uploads = (uploader.trouble for uploader in self._uploaders)
         troubles = (of_spool and self.spool.now.trouble, *uploads, self._recall.trouble)
         return next((trouble for trouble in troubles if trouble), None)
+
+    def _quota(self) -> str | None:
+        """What the server says of the robot's quota; None: it is not nearly used, or there is none."""
+        quotas = [uploader.quota for uploader in self._uploaders if uploader.quota is not None]
+        return describe_quota(max(quotas, key=lambda each: each.used_bytes)) if quotas else None
 
     def _achieved(self) -> tuple[int, ...]:
         """A value that changes whenever there is progress."""

@@ -10,6 +10,7 @@ import msgspec
 from lerobot_robot_backend.spool.flusher import SLOW_SYNC_S
 from msgspec import Struct
 from msgspec.structs import replace
+from teleop_schema.files import Quota
 from teleop_schema.words import counted, size_text
 
 from teleop_sync_agent.keeping.state import AgentState, DatasetRow
@@ -35,6 +36,7 @@ class Now(Struct, kw_only=True, omit_defaults=True):
                     what is only on this PC, also of a session that is being recorded: about how many frames,
                     and finished video segments with their bytes
     problems        what can't be read, or can't be sent, and why
+    quota           how much of what this robot may take on the server it has used, if that is nearly all
     again_streams   streams (and video segments) that the server had forgotten, and that are sent again
     """
 
@@ -44,6 +46,7 @@ class Now(Struct, kw_only=True, omit_defaults=True):
     server: str
     paused: bool
     trouble: str | None = None
+    quota: str | None = None
     samples: int = 0
     videos: int = 0
     waiting_frames: int = 0
@@ -126,11 +129,19 @@ def _worth_knowing(agent: Now) -> Iterator[str]:
         risk = " (a power loss may lose as much of what was logged)"
         slow = agent.slowest_sync_ms > 1e3 * SLOW_SYNC_S
         yield f"slowest sync of samples {agent.slowest_sync_ms:.0f} ms{risk if slow else ''}"
+    if agent.quota:
+        yield f"storage on the server: {agent.quota}"
     if agent.trouble:
         yield f"trouble: {agent.trouble}"
     if agent.trouble and (agent.waiting_frames or agent.waiting_segments):
         frames, segments = counted(agent.waiting_frames, "frame"), counted(agent.waiting_segments, "segment")
         yield f"only on this PC so far: {frames}, {segments} of video ({size_text(agent.waiting_bytes)})"
+
+
+def describe_quota(quota: Quota) -> str:
+    """Text for people: how much of its quota a robot has used, and what happens at its end."""
+    used, limit = size_text(quota.used_bytes), size_text(quota.limit_bytes)
+    return f"{used} of {limit} used; beyond that, video and datasets wait on this PC"
 
 
 def _answered(asked_at: float | None) -> str:

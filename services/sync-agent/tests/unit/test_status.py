@@ -7,12 +7,14 @@ import pytest
 from lerobot_robot_backend.spool.stream import WriterState, WriterStateFile, note_video_trouble
 from msgspec.structs import replace
 from rich.console import Console
+from teleop_schema.files import Quota
 from teleop_sync_agent.keeping.state import AgentState, DatasetRow
 from teleop_sync_agent.status import (
     HEARTBEAT_S,
     NOW_NOTE,
     Now,
     describe_note,
+    describe_quota,
     headline,
     is_due,
     notes,
@@ -74,6 +76,17 @@ async def test_quick_disk_is_no_warning(make_agent, tmp_path):
         told.close()
         writer.close()
     assert line.endswith("slowest sync of samples 12 ms")
+
+
+def test_a_quota_that_is_nearly_used_is_told(tmp_path):
+    """Before anything is refused, and what then happens."""
+    state = AgentState(tmp_path / "state.sqlite")
+    quota = describe_quota(Quota(92_100_000_000, 100_000_000_000))
+    now = Now(at=0.0, pid=1, server="http://host", paused=False, quota=quota)
+    state.set_note(NOW_NOTE, msgspec.json.encode(now))
+    line = headline(read_status("robot_A", state, now_s=0.0))
+    told = "storage on the server: 92.1 GB of 100.0 GB used; beyond that, video and datasets wait on this PC"
+    assert line.endswith(told)
 
 
 def test_a_note_does_not_widen_the_table(tmp_path):

@@ -40,6 +40,8 @@ from teleop_video_ingest.upkeep import room, sweep
 from teleop_video_ingest.upkeep.later_looks import LOOK_EVERY_S as LOOK_VIDEO_EVERY_S
 from teleop_video_ingest.upkeep.later_looks import LaterLooks
 from teleop_video_ingest.upkeep.ownership import claim
+from teleop_video_ingest.uploads.quotas import LOOK_EVERY_S as LOOK_AT_QUOTAS_EVERY_S
+from teleop_video_ingest.uploads.quotas import Quotas
 from teleop_video_ingest.uploads.uploads import MAX_OPEN_UPLOADS, Uploads
 
 # This many uploads can end at the same time; each needs a connection for milliseconds.
@@ -69,11 +71,16 @@ OPERATIONS = (
 
 
 def ingest_part(
-    database_url: str, store_url: str, *, max_open_uploads: int = MAX_OPEN_UPLOADS
+    database_url: str,
+    store_url: str,
+    *,
+    max_open_uploads: int = MAX_OPEN_UPLOADS,
+    robot_quota_bytes: int | None = None,
 ) -> ServicePart:
     """video-ingest-service as a part of a server; files are kept at `store_url` (see open_store).
 
-    max_open_uploads  how many a robot may have
+    max_open_uploads   how many a robot may have
+    robot_quota_bytes  what the files of a robot may take; None: any number
     """
 
     @asynccontextmanager
@@ -87,12 +94,15 @@ def ingest_part(
             await claim(pool, store, store_url)
             catalog = Catalog(pool, store, prober)
             table = UploadTable(pool)
-            uploads = Uploads(table, store, catalog, max_open=max_open_uploads)
+            quotas = None if robot_quota_bytes is None else Quotas(pool, robot_quota_bytes)
+            uploads = Uploads(table, store, catalog, max_open=max_open_uploads, quotas=quotas)
             sweeper = sweep.Sweeper(pool, store, uploads)
             background.every(sweep.SWEEP_EVERY_S, "sweep of the store", sweeper.sweep, at_once=False)
             looks = LaterLooks(pool, store, prober)
             background.every(LOOK_VIDEO_EVERY_S, "looks into video", looks.look)
             background.every(room.LOOK_EVERY_S, "room of the store", partial(room.look, store))
+            if quotas is not None:
+                background.every(LOOK_AT_QUOTAS_EVERY_S, "quotas of robots", quotas.look)
             background.every(
                 NOTE_DATASETS_EVERY_S, "notes on datasets", partial(note_all_datasets, pool, store)
             )
@@ -116,7 +126,11 @@ def ingest_part(
                 },
                 # Never makes the service unready: uploads must not be kept away,
                 # because they are still stored.
-                told={"video": looks.check, "checks of video": prober.check},
+                told={
+                    "video": looks.check,
+                    "checks of video": prober.check,
+                    **({"quotas": quotas.check_all} if quotas else {}),
+                },
                 silent={"ingest database": FROZEN, "store": FILES_FROZEN},
             )
 
@@ -143,5 +157,10 @@ def _scratch_of(store_url: str) -> Path:
 
 def create_app(settings: IngestSettings) -> Starlette:
     """video-ingest-service as a separate server."""
-    part = ingest_part(settings.database_url, settings.store_url, max_open_uploads=settings.max_open_uploads)
+    part = ingest_part(
+        settings.database_url,
+        settings.store_url,
+        max_open_uploads=settings.max_open_uploads,
+        robot_quota_bytes=settings.robot_quota_bytes,
+    )
     return assemble_for(settings, "video-ingest-service", [access_part(settings.database_url), part])

@@ -125,6 +125,12 @@ class TooManyUploads(BackendError):
     code, status, close_code, retryable = "too_many_uploads", 429, 1013, True
 
 
+class QuotaReached(BackendError):
+    """The files of this robot take as much as they may: it keeps the others until there is room."""
+
+    code, status, close_code, retryable = "quota_reached", 507, 1013, True
+
+
 class UploadGone(BackendError):
     """This upload was given up: start again."""
 

@@ -29,4 +29,10 @@ UNCLAIMED_OBJECTS = Gauge(
     "unclaimed_objects", "Objects of the store that the database does not know: kept", registry=REGISTRY
 )
 FREE_BYTES = Gauge("store_free_bytes", "Free bytes for files; absent for S3", ["place"], registry=REGISTRY)
+NEAR_QUOTA = Gauge(
+    "robots_near_quota",
+    "Robots whose files take 90 % of what they may (nearly_used), or all of it (used)",
+    ["state"],
+    registry=REGISTRY,
+)
 RECEIVED_BYTES = Counter("received_bytes_total", "Received bytes of uploads", registry=REGISTRY)

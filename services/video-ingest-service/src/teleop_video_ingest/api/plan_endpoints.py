@@ -8,7 +8,7 @@ from teleop_runtime.store import UploadBusy
 from teleop_schema.errors import BodyTooLarge
 from teleop_schema.files import FilePlan, Planned
 
-from teleop_video_ingest.errors import TooManyUploads
+from teleop_video_ingest.errors import QuotaReached, TooManyUploads
 from teleop_video_ingest.files.catalog import ACCEPT_ERRORS
 from teleop_video_ingest.uploads.uploads import Uploads
 
@@ -43,6 +43,6 @@ OPERATIONS = [
         body=FilePlan,
         answer=Planned,
         example={"file": EXAMPLE},
-        errors=[BodyTooLarge, TooManyUploads, UploadBusy, *ACCEPT_ERRORS],
+        errors=[BodyTooLarge, TooManyUploads, QuotaReached, UploadBusy, *ACCEPT_ERRORS],
     ),
 ]

@@ -30,6 +30,7 @@ from teleop_video_ingest.tables.object_table import (
     note_sound,
     sent_by,
 )
+from teleop_video_ingest.tables.usage_table import add_bytes
 from teleop_video_ingest.tables.video_table import SessionRow, add_chunk, find_chunk, find_session, us_of
 
 log = get_logger(__name__)
@@ -89,6 +90,11 @@ class Catalog:
         except ObjectGone:
             return None
 
+    async def is_of(self, sha256: str, robot_id: str) -> bool:
+        """Whether the robot has a file with these bytes already."""
+        async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
+            return await sent_by(connection, sha256, [robot_id])
+
     async def base_of(self, file: VideoFile | DatasetFile) -> tuple[str, bytes] | None:
         """(sha256, chunk records) of the current content at the path of `file`, to send only what differs.
 
@@ -137,6 +143,7 @@ class Catalog:
             await self._publish(connection, file, path, chunks)
             row = await add_chunk(connection, session, file, path, probed)
             await note_chunk(connection, self._store, row["id"])
+            await add_bytes(connection, file.robot_id, file.size_bytes)
         if probed is LATER:
             self._prober.go_on(self._note(look, row["id"], path))
         else:
@@ -169,6 +176,7 @@ class Catalog:
                 await note_dataset(self._store, file.robot_id, file.dataset)
             await self._publish(connection, file, path, chunks)
             row = await add_revision(connection, dataset_id, file)
+            await add_bytes(connection, file.robot_id, file.size_bytes)
         return _dataset_receipt(file, row), True
 
     async def _publish(

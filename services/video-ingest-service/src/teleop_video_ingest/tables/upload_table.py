@@ -65,7 +65,8 @@ DELETE = "DELETE FROM upload WHERE id = $1"
 OPEN = """
 SELECT id, file->>'robot_id' AS robot_id,
        coalesce(length, 0)
-           + CASE WHEN base IS NULL THEN 0 ELSE (file->>'size_bytes')::bigint END AS takes_bytes
+           + CASE WHEN base IS NULL THEN 0 ELSE (file->>'size_bytes')::bigint END AS takes_bytes,
+       coalesce((file->>'size_bytes')::bigint, length, 0) AS file_bytes
   FROM upload
  WHERE finished_at IS NULL AND problem IS NULL AND file IS NOT NULL AND expires_at > now()
 """
@@ -139,11 +140,13 @@ class OpenUpload:
     """An upload that can go on.
 
     takes_bytes  of the store, of which some may be taken already; 0 while its client has not said
+    file_bytes   of the file once it is whole; 0 while its client has not said
     """
 
     id: UUID
     robot_id: str
     takes_bytes: int
+    file_bytes: int
 
 
 class UploadTable:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -25,8 +25,15 @@ from teleop_schema.files import DatasetFile, FilePlan, Planned, Receipt, VideoFi
 from teleop_video_ingest.errors import BadTusHeader, ChunkConflict, TooManyUploads, UploadGone
 from teleop_video_ingest.files.catalog import Catalog
 from teleop_video_ingest.model.announced import LIMITS, SOME_SHA256, Announced, complete
-from teleop_video_ingest.tables.upload_table import OfferedUpload, PlannedUpload, Upload, UploadTable
+from teleop_video_ingest.tables.upload_table import (
+    OfferedUpload,
+    OpenUpload,
+    PlannedUpload,
+    Upload,
+    UploadTable,
+)
 from teleop_video_ingest.uploads.plan import check_chunks, copied_ranges, missing_ranges
+from teleop_video_ingest.uploads.quotas import Quotas
 from teleop_video_ingest.uploads.tus import Creation, Patch
 
 log = get_logger(__name__)
@@ -44,12 +51,19 @@ class Uploads:
     """Receives the bytes of files, and hands whole files to the catalog."""
 
     def __init__(
-        self, table: UploadTable, store: Store, catalog: Catalog, *, max_open: int = MAX_OPEN_UPLOADS
+        self,
+        table: UploadTable,
+        store: Store,
+        catalog: Catalog,
+        *,
+        max_open: int = MAX_OPEN_UPLOADS,
+        quotas: Quotas | None = None,
     ) -> None:
         self._table = table
         self._store = store
         self._catalog = catalog
         self._max_open = max_open
+        self._quotas = quotas
 
     async def plan(self, plan: FilePlan, robot_ids: Collection[str] | None) -> Planned:
         """The receipt if the file is stored; otherwise which bytes to send where.
@@ -62,8 +76,9 @@ class Uploads:
         await asyncio.to_thread(check_chunks, plan.chunks, plan.file.size_bytes)
         receipt = await self._catalog.find(plan.file)
         receipt = receipt or await self._catalog.adopt(plan.file, chunks=plan.chunks, robot_ids=robot_ids)
+        quota = await self._quotas.near(plan.file.robot_id) if self._quotas else None
         if receipt is not None:
-            return Planned(receipt=receipt)
+            return Planned(receipt=receipt, quota=quota)
         upload = await self._begin_planned(plan)
         try:
             receipt = await self._complete_if_there(upload)
@@ -73,9 +88,9 @@ class Uploads:
             # A new start copies nothing, because the bytes here did not match the chunks' hashes.
             upload = await self._begin_planned(plan)
         if receipt is not None:
-            return Planned(receipt=receipt)
+            return Planned(receipt=receipt, quota=quota)
         missing = missing_ranges(upload.copied, plan.file.size_bytes)
-        return Planned(upload=f"/files/{upload.id}", missing=tuple(missing))
+        return Planned(upload=f"/files/{upload.id}", missing=tuple(missing), quota=quota)
 
     async def create(self, creation: Creation, announced: Announced, metadata: str) -> Upload:
         """A new upload of a file that tus metadata describes; refused here if possible."""
@@ -189,6 +204,8 @@ class Uploads:
             if await self._store.size(sha256) is None:
                 # Refused here, so that it leaves no object without a name.
                 await self._catalog.find(file)
+            if not await self._catalog.is_of(sha256, file.robot_id):
+                await self._check_quota(file.robot_id, size_bytes)
             await self._store.finish(upload_id, sha256=sha256, size_bytes=size_bytes)
             return await self._catalog.accept(file)
         finally:
@@ -260,7 +277,7 @@ class Uploads:
         return upload
 
     async def _admit(self, upload_id: UUID, robot_id: str) -> None:
-        """Raise TooManyUploads or NoSpace if an upload that was just added is one too many;
+        """Raise TooManyUploads, NoSpace or QuotaReached if an upload that was just added is one too many;
         it is then deleted.
 
         It is checked once it is there, so that none of several simultaneous ones is overlooked.
@@ -280,9 +297,23 @@ class Uploads:
                 )
             begun = {each.id: each.takes_bytes for each in others.values()}
             await self._store.check_room(added.takes_bytes, begun)
+            await self._check_quota(robot_id, added.file_bytes, others.values())
         except BackendError:
             await self._table.delete(upload_id)
             raise
+
+    async def _check_quota(
+        self, robot_id: str, size_bytes: int, others: Iterable[OpenUpload] | None = None
+    ) -> None:
+        """Raise QuotaReached unless the robot may send that much in addition to what `others` bring.
+
+        others  uploads; None: all that are open
+        """
+        if self._quotas is None:
+            return
+        others = await self._table.opened() if others is None else others
+        begun = sum(each.file_bytes for each in others if each.robot_id == robot_id)
+        await self._quotas.check(robot_id, size_bytes, begun)
 
     async def _with_length(self, upload: Upload, patch: Patch) -> Upload:
         """The upload with the length that the client tells now, if it had not told it before."""
@@ -297,6 +328,7 @@ class Uploads:
         if patch.length < offset:
             raise BadTusHeader("this upload already has more bytes", field="Upload-Length")
         await self.check_room(patch.length - offset)
+        await self._check_quota(upload.told["robot_id"], patch.length)
         await self._table.set_length(upload.id, patch.length)
         return await self.find(upload.id)
 
