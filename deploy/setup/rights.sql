@@ -21,9 +21,15 @@ GRANT SELECT ON principal, access_token, person, web_session TO ingest, export;
 GRANT UPDATE (last_used_at) ON access_token, web_session TO ingest, export;
 GRANT SELECT ON audit TO telemetry;
 GRANT INSERT ON audit TO telemetry, ingest, export;
+-- Nobody takes an erasure back. Each service notes how far it is with its share.
+GRANT SELECT ON erasure TO telemetry, ingest, export;
+GRANT INSERT, UPDATE ON erasure TO telemetry;
+GRANT SELECT, UPDATE ON erasure_share TO telemetry, ingest, export;
+GRANT INSERT ON erasure_share TO telemetry;
+GRANT SELECT ON dataset, dataset_version, dataset_file, upload, export TO telemetry;
 -- They make and drop tables with the rights of their owner.
-REVOKE EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition TO telemetry;
+REVOKE EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition, drop_session_view FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition, drop_session_view TO telemetry;
 
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON stored_object, upload, video_chunk, dataset, dataset_file, dataset_version, dataset_version_file, robot_usage

@@ -1,4 +1,4 @@
-"""`lerobot-backend robots`, `people`, `tokens` and `admin-link`: on the database of a backend that runs."""
+"""`lerobot-backend robots`, `people`, `tokens`, `admin-link`, `erase`: on a running backend's database."""
 
 import sys
 

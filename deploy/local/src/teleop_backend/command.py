@@ -3,6 +3,7 @@
 `lerobot-backend adopt` takes over the files of a database that is lost for good, and exits.
 `lerobot-backend psql` opens psql on the database of a backend that runs, for reading.
 `lerobot-backend robots`, `people`, `tokens` and `admin-link` say which robots and people may use it.
+`lerobot-backend erase` erases a session, or a backed-up dataset, for good.
 """
 
 import asyncio

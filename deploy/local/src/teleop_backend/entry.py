@@ -14,6 +14,6 @@ def main() -> None:
     if sys.argv[1:2] == ["psql"]:
         del sys.argv[1]
         run_command("teleop_backend.psql")
-    if sys.argv[1:2] in (["robots"], ["tokens"], ["people"], ["admin-link"]):
+    if sys.argv[1:2] in (["robots"], ["tokens"], ["people"], ["admin-link"], ["erase"]):
         run_command("teleop_backend.access")
     run_command("teleop_backend.command")

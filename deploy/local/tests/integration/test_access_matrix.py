@@ -111,6 +111,9 @@ EXPECTED = {
     "POST /join/pools": ADMIN,
     "DELETE /join/pools/{pool}": ADMIN,
     "GET /audit": ADMIN,
+    "POST /erasures": ADMIN,
+    "GET /erasures": ADMIN,
+    "GET /erasures/{erasure_id}": ADMIN,
     "GET /authority": OPEN,
     "GET /me": (EVERYBODY - {"nobody"}, EVERYBODY - {"nobody"}),
     "GET /sign-in": OPEN,
@@ -235,7 +238,7 @@ def request_for(route: str, about: Recorded) -> dict[str, object]:
     """A request to the route about the robot's data."""
     method, _, path = route.partition(" ")
     named = {"name": "user/name", "path": "meta/info.json", "episode_index": 0, "token_id": 10**6}
-    named |= {"person": "anna", "pool": "arms", "code": "K7QF-2M9P"}
+    named |= {"person": "anna", "pool": "arms", "code": "K7QF-2M9P", "erasure_id": 1}
     request: dict[str, object] = {"method": method, "url": path.format(**vars(about), **named)}
     file = {
         "kind": "dataset",

@@ -31,10 +31,11 @@ from lerobot_robot_backend.shipping.commands import (
     tell_failure,
     tokens_for_all,
 )
-from lerobot_robot_backend.shipping.protocol import Shipping
+from lerobot_robot_backend.shipping.protocol import Shipping, StreamErased
 from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.shipping.retention import prune_spool, prune_stream, seal_acknowledged
 from lerobot_robot_backend.shipping.trouble import EXPECTED, passing, trouble_of
+from lerobot_robot_backend.spool.erased import note_erased, read_erased
 from lerobot_robot_backend.spool.locks import is_locked, locked, name_holder
 from lerobot_robot_backend.spool.stream import (
     SESSION_FILE,
@@ -92,12 +93,16 @@ class Shipper:
         self._damage_logged = 0
 
     async def run(self, slots: asyncio.Semaphore | None = None) -> None:
-        """Return once the session is complete on the server; `slots` limits how many connect at once.
+        """Return once the session is complete on the server, or is erased there for good.
+
+        slots  limits how many connect at once
 
         Raises SpoolError if somebody removed the stream from the disk.
         """
         failures = 0
         while (self._dir / SESSION_FILE).exists():
+            if read_erased(self._dir) is not None:
+                return
             with suppress(SpoolError):  # no free file descriptors at the moment: keep the address from before
                 self._url = self._address()
             known = self._progress
@@ -108,6 +113,10 @@ class Shipper:
                     await self._connect(shipping)
                 if not (shipping.ended or shipping.leaving):
                     trouble = passing("the server closed the connection")
+            except StreamErased as error:
+                self._note(shipping, str(error))
+                note_erased(self._dir, str(error))
+                return
             except EXPECTED as error:
                 trouble = trouble_of(error, self._url)
             self._note(shipping, trouble.text if trouble else None)

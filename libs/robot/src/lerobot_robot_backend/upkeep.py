@@ -13,6 +13,7 @@ from teleop_client.credentials import Tokens
 
 from lerobot_robot_backend.children import Attempts, start_child
 from lerobot_robot_backend.shipping.commands import EXIT_LOCKED
+from lerobot_robot_backend.spool.erased import read_erased
 from lerobot_robot_backend.spool.flusher import SLOW_SYNC_S, Flusher
 from lerobot_robot_backend.spool.stream import (
     SHIPPER_LOG,
@@ -93,8 +94,10 @@ class Upkeep:
 
     @property
     def trouble(self) -> str | None:
-        """Which of the session's processes ends each time, or can't be started; None if all work."""
-        told = [shipper.trouble() for shipper in self._shippers]
+        """Which of the session's processes ends each time, or can't be started, or that the server has erased
+        the session; None if all work."""
+        told = [read_erased(self._writer.stream_dir)]
+        told += [shipper.trouble() for shipper in self._shippers]
         if self._video is not None:
             told.append(self._video.trouble)
         return next(filter(None, told), None)
@@ -250,7 +253,7 @@ class _ServerWatch:
     def look(self) -> None:
         """Read what the shippers have noted, every few seconds."""
         now_s = time.monotonic()
-        if now_s < self._look_at_s or self._writer.removed:
+        if now_s < self._look_at_s or self._writer.removed or read_erased(self._writer.stream_dir):
             return
         self._look_at_s = now_s + _SERVER_S
         stream_dir, logged = self._writer.stream_dir, self._writer.next_index
@@ -307,6 +310,8 @@ class _Shipper:
 
     def keep_alive(self) -> None:
         self.trouble()
+        if read_erased(self._stream_dir) is not None:
+            return
         if self.pid is None and time.monotonic() >= self._started_s + _RESTART_S:
             self.start()
 

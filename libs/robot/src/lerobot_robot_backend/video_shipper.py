@@ -26,6 +26,7 @@ from teleop_client.uploading import (
     SourceChanged,
     Uploader,
 )
+from teleop_schema.errors import SessionErased
 from teleop_schema.files import FilePlan, Receipt
 
 from lerobot_robot_backend.shipper import TAKE_OVER_POLL_S, describe_holder
@@ -40,6 +41,7 @@ from lerobot_robot_backend.shipping.commands import (
 from lerobot_robot_backend.shipping.recall import recall, video_of
 from lerobot_robot_backend.shipping.retention import prune_spool
 from lerobot_robot_backend.spool.durable import FULL
+from lerobot_robot_backend.spool.erased import note_erased, read_erased
 from lerobot_robot_backend.spool.locks import is_locked, locked, name_holder
 from lerobot_robot_backend.spool.stream import (
     WRITER_LOCK,
@@ -144,10 +146,12 @@ async def ship_video(
         while True:
             # Asked before looking: once nobody records, what is not there will never be there.
             over = not is_recorded(stream_dir)
+            if read_erased(stream_dir) is not None:
+                break
             if over:
                 await _recover(stream_dir)
             for segment in finished_segments(stream_dir):
-                if segment.path in refused:
+                if segment.path in refused or read_erased(stream_dir) is not None:
                     continue
                 receipt = unnoted.get(segment.path)
                 receipt = receipt or await _upload(stream_dir, segment, uploader, slots or nullcontext())
@@ -278,7 +282,10 @@ async def _upload(
     uploader: FileUploads,
     slot: AbstractAsyncContextManager[object],
 ) -> Receipt | None:
-    """The server's receipt; None if it refuses the segment, or the file is not the one that was recorded."""
+    """The server's receipt; None if it refuses the segment, or the file is not the one that was recorded.
+
+    If the session is erased there, that is noted.
+    """
     told: str | None = None
 
     def report(error: Interrupted) -> None:
@@ -303,6 +310,9 @@ async def _upload(
     try:
         receipt = await persevere(attempt, report=report)
     except (Refused, SourceChanged) as error:
+        if isinstance(error, Refused) and error.code == SessionErased.code:
+            note_erased(stream_dir, str(error))
+            return None
         log.error("%s is not stored: %s; it is kept", segment.path, error)
         return None
     finally:

@@ -166,6 +166,18 @@ class SessionArchived(Conflict):
     code, status, retryable = "session_archived", 410, True  # an operator can restore the frames
 
 
+class SessionErased(Conflict):
+    """An admin has erased this session for good: nothing of it is taken again."""
+
+    code, status, retryable = "session_erased", 410, False
+
+
+class DatasetErased(Conflict):
+    """An admin has erased this dataset for good: nothing of it is taken again."""
+
+    code, status, retryable = "dataset_erased", 410, False
+
+
 class Forbidden(BackendError):
     """This caller may not do that."""
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from starlette.applications import Starlette
 from teleop_runtime.background import Background
 from teleop_runtime.gate import access_part
+from teleop_runtime.postgres import pool as asyncpg_pool
+from teleop_runtime.postgres.erasing import ERASE_EVERY_S, Erasing
 from teleop_runtime.serving.app import Running, ServicePart, assemble_for
 from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.settings import load_settings
@@ -26,12 +28,15 @@ from teleop_export.tables.export_table import ExportTable
 from teleop_export.tables.push_table import PushTable
 from teleop_export.tables.session_table import SessionReader
 from teleop_export.work import queue_watch
+from teleop_export.work.erasing import ExportEraser
 from teleop_export.work.folders import Folders
 from teleop_export.work.jobs import MAKING, PUSHING, Jobs
 from teleop_export.worker import Worker, working
 
 # Less than the 5 s that the chart's readiness probe waits: the answer then says what is wrong.
 READY_TIMEOUT_S = 2.0
+# Of erasures: one holds the lock, one works.
+ERASING_CONNECTIONS = 2
 
 
 def export_part(
@@ -41,7 +46,10 @@ def export_part(
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[Running]:
-        async with open_pool(database_url) as pool:
+        async with (
+            open_pool(database_url) as pool,
+            asyncpg_pool.open_pool(database_url, max_size=ERASING_CONNECTIONS) as erasing_pool,
+        ):
             folders = await asyncio.to_thread(Folders, export_root, await name_of(pool))
             exports = ExportTable(pool)
             pushes = PushTable(pool)
@@ -60,6 +68,10 @@ def export_part(
                 background.every(
                     queue_watch.LOOK_EVERY_S, "length of the queue", partial(queue_watch.look, pool)
                 )
+
+                eraser = ExportEraser(erasing_pool, pool, folders)
+                erasing = Erasing(erasing_pool, "export-service", eraser.erase)
+                background.every(ERASE_EVERY_S, "erasing of exports", erasing.once)
 
                 async def check_folder() -> None:
                     async with asyncio.timeout(READY_TIMEOUT_S):

@@ -235,6 +235,7 @@ class Agent:
             slowest_sync_ms=spool.slowest_sync_ms,
             asked_at=self._recall.asked_at,
             problems=self.problems,
+            erased=spool.erased[:MAX_PROBLEMS_TOLD],
             again_streams=spool.again_streams,
             again_segments=spool.again_segments,
         )

@@ -37,6 +37,7 @@ class Now(Struct, kw_only=True, omit_defaults=True):
                     and finished video segments with their bytes
     problems        what can't be read, or can't be sent, and why
     quota           how much of what this robot may take on the server it has used, if that is nearly all
+    erased          streams that an admin has erased on the server, and where their copies are
     again_streams   streams (and video segments) that the server had forgotten, and that are sent again
     """
 
@@ -58,6 +59,7 @@ class Now(Struct, kw_only=True, omit_defaults=True):
     slowest_sync_ms: float = 0.0
     asked_at: float | None = None
     problems: tuple[str, ...] = ()
+    erased: tuple[str, ...] = ()
     again_streams: int = 0
     again_segments: int = 0
 
@@ -125,6 +127,7 @@ def _worth_knowing(agent: Now) -> Iterator[str]:
     if agent.problems:
         more = len(agent.problems) - 1
         yield f"not sent: {agent.problems[0]}" + (f" (and {more} more)" if more else "")
+    yield from agent.erased
     if agent.slowest_sync_ms:
         risk = " (a power loss may lose as much of what was logged)"
         slow = agent.slowest_sync_ms > 1e3 * SLOW_SYNC_S

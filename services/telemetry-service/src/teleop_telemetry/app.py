@@ -9,6 +9,7 @@ from functools import partial
 from starlette.applications import Starlette
 from teleop_runtime.background import Background
 from teleop_runtime.gate import access_part
+from teleop_runtime.postgres.erasing import ERASE_EVERY_S, Erasing
 from teleop_runtime.postgres.pool import Pool, check_database, open_pool
 from teleop_runtime.serving.app import Running, ServicePart, assemble_for
 from teleop_runtime.serving.openapi.document import Described
@@ -34,7 +35,11 @@ from teleop_telemetry.archive import (
     SessionFiles,
     archive_address,
 )
+from teleop_telemetry.archive.tombstones import READ_EVERY_S, note_erasures, read_erasures
 from teleop_telemetry.audit import Audit
+from teleop_telemetry.erasing import endpoints as erasing_endpoints
+from teleop_telemetry.erasing.erasure_table import ErasureTable
+from teleop_telemetry.erasing.share import SessionEraser
 from teleop_telemetry.reading import frame_endpoints, session_endpoints
 from teleop_telemetry.reading.addresses import NAMES, TAGS
 from teleop_telemetry.reading.frame_endpoints import MAX_FRAME_READERS
@@ -52,6 +57,8 @@ from teleop_telemetry.tables.session_table import SessionTable
 OPENING_CONNECTIONS = 5
 # Queries that are slow because of their size; more at a time would make each of them slower.
 READING_CONNECTIONS = 8
+# Of erasures: one holds the lock, one works.
+ERASING_CONNECTIONS = 2
 # A robot whose connection broke comes back sooner; if it comes later, its ended session continues.
 ABANDONED_AFTER_S = 300.0
 # How often to look for such sessions.
@@ -79,6 +86,7 @@ def telemetry_part(
             *access_endpoints.OPERATIONS,
             *people_endpoints.OPERATIONS,
             *fleet_endpoints.OPERATIONS,
+            *erasing_endpoints.OPERATIONS,
         ],
         websockets=[TELEMETRY],
         lifespan=partial(_running, database_url, store_url, retention_days, authority),
@@ -105,6 +113,7 @@ async def _running(
         background.keep("batcher", batcher.run, vital=True)
         background.keep("audit of ended sessions", audit.run)
         _look_after_sessions(background, sessions, pool)
+        await _erase(background, stack, database_url, store)
         files = None if store is None else SessionFiles(store, database_url)
         edits = None if files is None else ArchiveEdits(pool, files)
         if files is not None and edits is not None:
@@ -125,6 +134,7 @@ async def _running(
                 "frame_readers": asyncio.Semaphore(MAX_FRAME_READERS),
                 "archive": None if files is None else ArchiveReader(pool, files),
                 "database_url": database_url,
+                "erasure_table": ErasureTable(pool),
                 "token_table": TokenTable(pool),
                 "authority": authority,
                 "people_table": PeopleTable(pool),
@@ -148,6 +158,24 @@ def _look_after_sessions(background: Background, sessions: SessionTable, pool: P
     background.every(storage.LOOK_EVERY_S, "size of the database", partial(storage.look, pool))
     interrupt = partial(sessions.interrupt_abandoned, ABANDONED_AFTER_S)
     background.every(SWEEP_EVERY_S, "end of abandoned sessions", interrupt, at_once=False)
+
+
+async def _erase(
+    background: Background, stack: AsyncExitStack, database_url: str, store: Store | None
+) -> None:
+    """Erase what is to be erased, with connections of its own: it may take long."""
+    pool = await stack.enter_async_context(open_pool(database_url, max_size=ERASING_CONNECTIONS))
+    erasing = Erasing(pool, "telemetry-service", SessionEraser(pool, store).erase)
+
+    async def erase() -> None:
+        if store is not None:
+            # Before the session goes: it stays erased for a database that is restored, too.
+            await note_erasures(pool, store)
+        await erasing.once()
+
+    background.every(ERASE_EVERY_S, "erasing of sessions", erase)
+    if store is not None:
+        background.every(READ_EVERY_S, "notes on erasures", partial(read_erasures, pool, store))
 
 
 def _look_after_store(background: Background, pool: Pool, files: SessionFiles, edits: ArchiveEdits) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from teleop_runtime.background import Background
 from teleop_runtime.gate import access_part
+from teleop_runtime.postgres.erasing import ERASE_EVERY_S, Erasing
 from teleop_runtime.postgres.pool import check_database, open_pool
 from teleop_runtime.serving.app import Running, ServicePart, assemble_for
 from teleop_runtime.serving.openapi.document import Described
@@ -37,6 +38,7 @@ from teleop_video_ingest.settings import IngestSettings
 from teleop_video_ingest.tables.upload_table import UploadTable
 from teleop_video_ingest.tables.video_table import robots_of_chunk
 from teleop_video_ingest.upkeep import room, sweep
+from teleop_video_ingest.upkeep.erasing import FileEraser
 from teleop_video_ingest.upkeep.later_looks import LOOK_EVERY_S as LOOK_VIDEO_EVERY_S
 from teleop_video_ingest.upkeep.later_looks import LaterLooks
 from teleop_video_ingest.upkeep.ownership import claim
@@ -98,6 +100,8 @@ def ingest_part(
             uploads = Uploads(table, store, catalog, max_open=max_open_uploads, quotas=quotas)
             sweeper = sweep.Sweeper(pool, store, uploads)
             background.every(sweep.SWEEP_EVERY_S, "sweep of the store", sweeper.sweep, at_once=False)
+            erasing = Erasing(pool, "video-ingest-service", FileEraser(pool, store, uploads).erase)
+            background.every(ERASE_EVERY_S, "erasing of files", erasing.once)
             looks = LaterLooks(pool, store, prober)
             background.every(LOOK_VIDEO_EVERY_S, "looks into video", looks.look)
             background.every(room.LOOK_EVERY_S, "room of the store", partial(room.look, store))

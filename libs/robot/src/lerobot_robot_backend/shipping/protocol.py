@@ -6,7 +6,7 @@ from typing import Protocol
 from msgspec import UNSET
 from msgspec.structs import replace
 from teleop_client.refusals import hint_for
-from teleop_schema.errors import BadMessage
+from teleop_schema.errors import BadMessage, SessionErased
 from teleop_schema.limits import Limits
 from teleop_schema.messages import (
     SUBPROTOCOL,
@@ -50,6 +50,10 @@ class StreamRefused(Exception):
     def __init__(self, detail: str, retryable: bool | None = None) -> None:
         super().__init__(detail)
         self.retryable = retryable
+
+
+class StreamErased(StreamRefused):
+    """An admin has erased this stream on the server, which never takes it again."""
 
 
 class NotBelieved(Exception):
@@ -131,7 +135,7 @@ class Shipping:
     def receive(self, message: ServerMessage) -> None:
         """Handle an answer.
 
-        Raises StreamRefused, NotBelieved, or BadMessage for one that makes no sense at this point.
+        Raises StreamRefused, StreamErased, NotBelieved, or BadMessage if it makes no sense at this point.
         """
         if isinstance(message, ErrorMessage):
             self._complain(message)
@@ -211,6 +215,8 @@ class Shipping:
         text = f"{message.code}: {message.detail}" + (f" ({message.field})" if message.field else "")
         hint = hint_for(message.detail, message.hint)
         text += f"; {hint}" if hint else ""
+        if message.fatal and message.code == SessionErased.code:
+            raise StreamErased(message.detail, message.retryable)
         if message.fatal:
             raise StreamRefused(text, message.retryable)
         self.complaint = text

@@ -22,6 +22,7 @@ from teleop_schema.holding import (
 )
 
 from lerobot_robot_backend.shipping.retention import unseal_unacknowledged
+from lerobot_robot_backend.spool.erased import read_erased
 from lerobot_robot_backend.spool.locks import locked
 from lerobot_robot_backend.spool.stream import (
     SHIPPER_LOCK,
@@ -117,7 +118,7 @@ def held_frames(stream_dirs: Iterable[Path]) -> Iterator[HeldFrames]:
     """Streams that the server has confirmed to the end; the others ask whenever they connect."""
     for stream_dir in stream_dirs:
         progress = read_progress(stream_dir)
-        if progress.ended:
+        if progress.ended and read_erased(stream_dir) is None:
             try:
                 yield HeldFrames(read_stream(stream_dir).stream, progress.next, ended=True)
             except SpoolError as error:
@@ -127,6 +128,8 @@ def held_frames(stream_dirs: Iterable[Path]) -> Iterator[HeldFrames]:
 def held_videos(stream_dirs: Iterable[Path]) -> Iterator[HeldVideo]:
     """Segments that the server has confirmed."""
     for stream_dir in stream_dirs:
+        if read_erased(stream_dir) is not None:
+            continue
         try:
             for camera_key, numbers in stored_segments(stream_dir).items():
                 yield HeldVideo(read_stream(stream_dir).stream, camera_key, ranges_of(numbers))

@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lerobot_robot_backend.spool.age import age_s, running_s, stamp
+from lerobot_robot_backend.spool.erased import read_erased
 from lerobot_robot_backend.spool.segment import (
     HEADER_BYTES,
     PREPARED_SUFFIXES,
@@ -78,8 +79,12 @@ def prune_stream(stream_dir: Path, *, keep_s: float = KEEP_S) -> None:
 
     The folder of an ended stream goes with its last segment, once all of its video is stored too.
 
+    Nothing of an erased one goes: its only copy is here, and a person was told so.
+
     Raises OSError if the disk refuses.
     """
+    if read_erased(stream_dir) is not None:
+        return
     progress = read_progress(stream_dir)
     now_s = running_s(stream_dir.parent.parent)
     seal_acknowledged(stream_dir, progress.next, ended=progress.ended)

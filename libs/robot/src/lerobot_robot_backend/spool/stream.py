@@ -5,6 +5,7 @@ frames-NNNNNN.seg  the samples, see `segment` and `record`
 address            the corrected address, if there is one
 acked              how far the server has confirmed, replaced atomically by the shipper
 writer.state       the recording process's trouble with its disk, overwritten in place
+erased             what the server said when an admin had erased the stream; usually there is none
 video.trouble      why video can't be sent at present, written by its shipper; usually there is none
 writer.lock        locked by the recording process for as long as it lives
 shipper.lock       locked by the process that sends the stream; contains its process number
@@ -32,6 +33,7 @@ from teleop_schema.session import SessionDescription
 from teleop_schema.words import size_text
 
 from lerobot_robot_backend.spool.durable import make_directory, replace_file, sync_directory
+from lerobot_robot_backend.spool.erased import read_erased
 from lerobot_robot_backend.spool.locks import is_locked
 from lerobot_robot_backend.spool.segment import has_records
 
@@ -322,7 +324,7 @@ def _folders(folder: Path, refused: Callable[[OSError], None]) -> list[Path]:
 def left_by_server(
     spool_dir: Path, backend_url: str | None = None, *, failed: Callable[[Exception], None]
 ) -> dict[str, list[Path]]:
-    """Streams that no process records any more, grouped by their server.
+    """Streams that no process records any more, grouped by their server; not those erased there.
 
     backend_url  address to use instead of the recorded ones
     failed       called with the error of each stream or folder that can't be read, which is logged
@@ -339,7 +341,7 @@ def left_by_server(
     found: dict[str, list[Path]] = {}
     for stream_dir in find_streams(spool_dir, tell):
         try:
-            if not is_locked(stream_dir / WRITER_LOCK):
+            if not is_locked(stream_dir / WRITER_LOCK) and read_erased(stream_dir) is None:
                 url = backend_url or read_stream(stream_dir).backend_url
                 found.setdefault(url, []).append(stream_dir)
         except (SpoolError, OSError) as error:

@@ -27,6 +27,7 @@ from teleop_export.planning.views import (
     view,
 )
 from teleop_export.tables.database import Connection, PsycopgPool, connect
+from teleop_export.tables.erasure_table import hold_off_erasures
 
 # Each begun by a worker that died: after so many the export is the reason.
 MAX_ATTEMPTS = 10
@@ -194,9 +195,10 @@ class ExportTable:
         enqueue: Callable[[Connection, int], Awaitable[None]],
     ) -> int:
         """The id of the export that `fingerprint` names; `enqueue` is called in the same transaction if it is
-        to be made."""
+        to be made. Raises SessionNotFound for sessions that were erased meanwhile."""
         content = (fingerprint, _json(request), _json(order), _json(order.report), MAX_ATTEMPTS)
         async with connect(self._pool) as connection, connection.transaction():
+            await hold_off_erasures(connection, request.session_ids or ())
             row = await (await connection.execute(PUT, content)).fetchone()
             if row is not None:
                 await enqueue(connection, row["id"])

@@ -3,7 +3,8 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -113,6 +114,33 @@ class Folders:
         except FileNotFoundError:
             return
         shutil.rmtree(aside, ignore_errors=True)
+
+    def erase(self, export_id: int, fingerprint: str) -> None:
+        """Remove what was published of an export, and return once nothing is left; raises FolderUnusable.
+
+        May be repeated, also after a process that did it was killed.
+        """
+        published = self.published(export_id, fingerprint)
+        aside = self._building / f"{_DISCARDED}{published.name}"
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                published.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+            if aside.exists():
+                raise OSError(errno.EACCES, f"{aside} can't be removed")
+            _sync(self.root)
+            _sync(self._building)
+        except OSError as error:
+            raise _unusable(error) from error
+
+    def has_remains(self, export_ids: Collection[str]) -> bool:
+        """Whether something of these exports is still being built, or anything is still being removed."""
+        made = tuple(f"{export_id}-" for export_id in export_ids)
+        return any(
+            folder.name.startswith(made) if not folder.name.startswith(_DISCARDED) else any(folder.glob("*"))
+            for folder in self.leftovers()
+        )
 
     def leftovers(self) -> list[Path]:
         """What is being built for this database at this moment, and all that is being removed."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from lerobot_robot_backend.shipper import CONCURRENT_STREAMS, ship_stream
 from lerobot_robot_backend.shipping.recall import Recalled, bring_again
 from lerobot_robot_backend.spool.durable import FULL
+from lerobot_robot_backend.spool.erased import describe_erased, read_erased
 from lerobot_robot_backend.spool.locks import is_locked, name_holder
 from lerobot_robot_backend.spool.stream import (
     SHIPPER_LOCK,
@@ -66,6 +67,7 @@ class SpoolNow:
     slowest_sync_ms  duration of the slowest sync of logged samples
     stored_segments  video segments that were stored by this process
     problems         streams and folders that can't be read or sent, or are left alone, and why
+    erased           streams that an admin has erased on the server, and where their copies are
     again_streams, again_segments  streams and video segments that the server had forgotten: sent again
     """
 
@@ -80,6 +82,7 @@ class SpoolNow:
     stored_segments: int = 0
     refused_segments: int = 0
     problems: tuple[str, ...] = ()
+    erased: tuple[str, ...] = ()
     again_streams: int = 0
     again_segments: int = 0
 
@@ -234,12 +237,16 @@ class SpoolSync:
         streams: list[_Found] = []
         recorded: list[_Found] = []
         problems: list[str] = []
+        erased: list[str] = []
 
         def refuse(error: Exception) -> None:
             problems.append(explain(error))
 
         for stream_dir in find_streams(self._streams.spool_dir, refuse):
             try:
+                if (why := read_erased(stream_dir)) is not None:
+                    erased.append(describe_erased(stream_dir, why))
+                    continue
                 own, is_over = self._streams.includes(stream_dir), not is_recorded(stream_dir)
                 progress = read_whole_progress(stream_dir)
                 if own:
@@ -251,6 +258,7 @@ class SpoolSync:
                     problems += self._left_alone(stream_dir, progress)
             except (OSError, SpoolError) as error:
                 refuse(error)
+        self.now.erased = tuple(erased)
         return streams, recorded, problems
 
     def _left_alone(self, stream_dir: Path, progress: StreamProgress) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The commands of access, on a database that they are given: `robots` and `tokens`, and those for people."""
+"""The commands of an admin, on a database that they are given: `robots`, `tokens`, `people`, `erase`."""
 
 import argparse
 import asyncio
@@ -16,7 +16,7 @@ from teleop_schema.commands.command_line import Parser
 from teleop_schema.errors import BackendError
 from teleop_schema.identifiers import check_robot_id
 
-from teleop_telemetry.access import people_command
+from teleop_telemetry.access import erase_command, people_command
 from teleop_telemetry.access.fleet import command as fleet_command
 from teleop_telemetry.access.installation import OPERATOR, Installation, days, in_columns, told_time
 from teleop_telemetry.access.token_table import TokenTable
@@ -55,7 +55,7 @@ def run(prog: str, find: Callable[[], Installation], words: Sequence[str]) -> in
 
 
 def _parser(prog: str) -> Parser:
-    parser = Parser(prog=prog, description="Say which robots and people may use the backend.")
+    parser = Parser(prog=prog, description="Say who may use the backend, and erase recordings.")
     kinds = parser.add_subparsers(dest="kind", required=True)
     robots = kinds.add_parser("robots", help="let robots join, and list them").add_subparsers(
         dest="command", required=True
@@ -87,6 +87,7 @@ def _parser(prog: str) -> Parser:
     revoke.add_argument("token", help="its number or its beginning, as `tokens list` shows them")
     revoke.set_defaults(run=_revoke_token)
     people_command.add_commands(kinds)
+    erase_command.add_commands(kinds)
     return parser
 
 

@@ -18,6 +18,7 @@ from teleop_schema.words import counted
 
 from teleop_telemetry.archive.lost import FIND_TIMEOUT_S, HINT, find_lost
 from teleop_telemetry.archive.session_files import ASK, FOLDER, TOLD_OF
+from teleop_telemetry.archive.tombstones import read_erasures
 from teleop_telemetry.tables.session_notes import SEE_ROBOT, find_sessions
 
 log = get_logger(__name__)
@@ -29,7 +30,8 @@ NOTE_AGAIN = "UPDATE teleop_session SET noted_at = NULL"
 
 SESSION = """
 INSERT INTO teleop_session OVERRIDING SYSTEM VALUE
-SELECT * FROM jsonb_populate_record(NULL::teleop_session, $1::jsonb)
+SELECT * FROM jsonb_populate_record(NULL::teleop_session, $1::jsonb) AS told
+ WHERE NOT EXISTS (SELECT FROM erasure e WHERE e.stream_id = told.stream_id)
 ON CONFLICT DO NOTHING RETURNING id
 """
 BELONGINGS = {
@@ -108,6 +110,8 @@ async def adopt(pool: Pool, store: Store) -> AdoptedSessions:
         elif knows_files and owner != database:
             raise CannotStart(f"this database already has an archive: it can't take over the one in {FOLDER}")
     await store.own(database)
+    # First of all: what was erased does not come back.
+    await read_erasures(pool, store)
     adopted = AdoptedSessions()
     async for path, sha256 in store.list_names():
         if path.endswith(TOLD_OF):

@@ -18,6 +18,7 @@ from teleop_telemetry.tables.lost_copies import Copied, archived_copy
 # Two replicas at once would only do the same work twice.
 RETENTION_LOCK = 7_264_981_004
 TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
+HOLD_LOCK = "SELECT pg_try_advisory_xact_lock($1)"
 UNLOCK = "SELECT pg_advisory_unlock($1)"
 
 # By the server's clock. A partition gets no new session once a later partition has one.
@@ -180,6 +181,12 @@ async def try_lock(connection: Connection) -> bool:
     """Take the lock for archiving; True until `unlock`, or until the connection ends."""
     locked: bool = await connection.fetchval(TRY_LOCK, RETENTION_LOCK)
     return locked
+
+
+async def hold_lock(connection: Connection) -> bool:
+    """Take the same lock; True until the transaction ends."""
+    held: bool = await connection.fetchval(HOLD_LOCK, RETENTION_LOCK)
+    return held
 
 
 async def unlock(connection: Connection) -> None:

@@ -12,6 +12,7 @@ MAX_ID = 2**63 - 1
 TAGS = {
     "authority": "What signs the certificate of this backend",
     "audit": "What was changed, and by whom",
+    "erasures": "What was erased for good, or is being erased",
     "join": "Where a robot gets its token",
     "me": "Who calls",
     "people": "Who may sign in",
@@ -25,6 +26,7 @@ TAGS = {
 NAMES = {
     "robot_id": RobotId,
     "person": Annotated[str, Meta(description="Name of a person", examples=["anna"])],
+    "erasure_id": Annotated[int, Meta(ge=0, description="Number of the erasure", examples=[2])],
     "token_id": Annotated[int, Meta(ge=0, description="Number of the token", examples=[3])],
     "session_id": Annotated[int, Meta(ge=0, description="Number of the session", examples=[7])],
     "episode_index": Annotated[

@@ -22,7 +22,7 @@ SELECT jsonb_build_object(
            'secret_sha256', secret_sha256, 'end_time', end_time, 'logged_frames', logged_frames)::text
   FROM teleop_session WHERE id = $1
 """
-NOTED = "UPDATE teleop_session SET noted_at = now() WHERE id = $1"
+NOTED = "UPDATE teleop_session SET noted_at = now() WHERE id = $1 RETURNING id"
 UNNOTED = "SELECT id FROM teleop_session WHERE noted_at IS NULL ORDER BY id LIMIT $1"
 
 SEE_ROBOT = """
@@ -39,7 +39,8 @@ OVERRIDING SYSTEM VALUE
 SELECT id, stream_id, robot_id, robot_type, start_time, fps, task, state_names,
        action_names, cameras, host, delivery, secret_sha256, end_time, logged_frames,
        'interrupted', now(), now()
-  FROM jsonb_populate_record(NULL::teleop_session, $1::jsonb)
+  FROM jsonb_populate_record(NULL::teleop_session, $1::jsonb) AS told
+ WHERE NOT EXISTS (SELECT FROM erasure e WHERE e.stream_id = told.stream_id)
 ON CONFLICT DO NOTHING
 RETURNING id
 """
@@ -48,11 +49,22 @@ RETURNING id
 async def note_session(connection: Connection, store: Store, session_id: int) -> None:
     """Write the note of a session, on a connection that sees it; raises StorageUnavailable."""
     told = await connection.fetchval(TOLD, session_id)
+    if told is None:
+        return  # the session was erased meanwhile
     try:
         await store.set_note(f"{FOLDER}/{session_id}", told.encode())
     except OSError as error:
         raise StorageUnavailable(f"the file store can't be written: {error}") from error
-    await connection.execute(NOTED, session_id)
+    if await connection.fetchval(NOTED, session_id) is None:
+        await forget_note(store, session_id)  # the same, between the two
+
+
+async def forget_note(store: Store, session_id: int) -> None:
+    """Remove the note of a session; raises StorageUnavailable."""
+    try:
+        await store.remove_note(f"{FOLDER}/{session_id}")
+    except OSError as error:
+        raise StorageUnavailable(f"the file store can't be written: {error}") from error
 
 
 async def note_all_sessions(pool: Pool, store: Store) -> None:

@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.erasing import check_stream
 from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
 from teleop_runtime.store import Store
 from teleop_runtime.trouble import DatabaseSilent
@@ -147,7 +148,7 @@ class SessionTable:
 
         secret  of the stream's writer; None: it made none
 
-        Raises NotYourStream if the stream is known with another secret,
+        Raises SessionErased, NotYourStream if the stream is known with another secret,
         SessionMismatch if it is known with another robot or other names, SessionArchived if
         its frames have left the database, StorageUnavailable if that takes too long: the robot may long be
         gone or on another connection, which must not lose the stream to this one.
@@ -235,6 +236,8 @@ class SessionTable:
         # Not in the same transaction: a take-over locks the session first and then the robot, and the two
         # would wait for each other.
         async with connected(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
+            # A session that was erased since it was looked for is known as such by now.
+            await check_stream(connection, stream)
             await connection.execute(SEE_ROBOT, robot_id, session.robot_type)
         number = await self._numbers.take()
         async with transaction(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
@@ -264,6 +267,8 @@ class SessionTable:
                 await asyncio.gather(ending, return_exceptions=True)
             if row is not None:
                 _check_same(row, robot_id, session, secret_sha256)
+                # With the row locked, which an erasure waits for.
+                await check_stream(connection, stream)
                 if archived := await archived_copy(connection, row["id"]):
                     row = await self._take_again(connection, archived)
                 await connection.execute(SEE_ROBOT, robot_id, session.robot_type)

@@ -25,7 +25,7 @@ from teleop_runtime.serving.operations import (
     read_query,
 )
 from teleop_runtime.store import Store
-from teleop_schema.errors import BackendError, BadInput, BadRange, BadRobotId, BodyTooLarge
+from teleop_schema.errors import BackendError, BadInput, BadRange, BadRobotId, BodyTooLarge, DatasetErased
 from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion, Manifest
 from teleop_schema.identifiers import check_robot_id
 
@@ -264,7 +264,7 @@ OPERATIONS = (
             Answer(200, "The newest version is the same", DatasetVersion),
             Answer(201, "The new version", DatasetVersion),
         ],
-        errors=[BadInput, BadRobotId, BodyTooLarge, DatasetNotFound, FilesMissing],
+        errors=[BadInput, BadRobotId, BodyTooLarge, DatasetErased, DatasetNotFound, FilesMissing],
     ),
     Operation(
         "POST",

@@ -19,12 +19,13 @@ from teleop_runtime.confined.start import command_of, worker_environment
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_runtime.store import Store
-from teleop_schema.errors import BackendError, Overloaded
+from teleop_schema.errors import BackendError, DatasetErased, Overloaded
 from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion, Manifest, ManifestFile
 from teleop_schema.identifiers import local_path, stored_path
 
 from teleop_video_ingest.datasets.versions import commit_repair
 from teleop_video_ingest.errors import AlreadySound, NothingRecovered, VersionNotFound
+from teleop_video_ingest.files.erased import drop_refused
 from teleop_video_ingest.model.worker_messages import Outcome
 from teleop_video_ingest.tables.object_table import keep_object
 from teleop_video_ingest.tables.state_table import FileRow, earlier_file, find_state, list_files
@@ -87,9 +88,14 @@ class Repairs:
                 total_frames=outcome.frames,
                 finalised=True,
             )
-            repaired = await commit_repair(
-                self._pool, self._store, robot_id, dataset, manifest, repaired_from=torn.version
-            )
+            try:
+                repaired = await commit_repair(
+                    self._pool, self._store, robot_id, dataset, manifest, repaired_from=torn.version
+                )
+            except DatasetErased:
+                for each in listed:
+                    await drop_refused(self._pool, self._store, each.sha256)
+                raise
         return repaired, outcome.report
 
     @asynccontextmanager

@@ -31,7 +31,7 @@ SELECT v.*, d.robot_id, d.name, origin.manifest_sha256 AS origin_sha256
  WHERE v.id = $1
 """
 FILES = "SELECT path, size_bytes, sha256 FROM dataset_version_file WHERE version_id = $1 ORDER BY path"
-NOTED = "UPDATE dataset_version SET noted_at = now() WHERE id = $1"
+NOTED = "UPDATE dataset_version SET noted_at = now() WHERE id = $1 RETURNING id"
 
 
 class VersionNote(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -68,7 +68,7 @@ async def note_version(connection: Connection, store: Store, version_id: int) ->
     """Write the note of a version, on a connection that sees its row."""
     row = await connection.fetchrow(VERSION, version_id)
     if row is None:
-        return  # the version was thinned out meanwhile
+        return  # the version was thinned out, or erased, meanwhile
     files = await connection.fetch(FILES, version_id)
     manifest = Manifest(
         files=tuple(ManifestFile(*file) for file in files),
@@ -87,7 +87,8 @@ async def note_version(connection: Connection, store: Store, version_id: int) ->
         repaired_from_sha256=row["origin_sha256"],
     )
     await store.set_note(_name_of(row), msgspec.json.encode(note))
-    await connection.execute(NOTED, version_id)
+    if await connection.fetchval(NOTED, version_id) is None:
+        await store.remove_note(_name_of(row))  # the same, between the two
 
 
 async def remove_note(connection: Connection, store: Store, version_id: int) -> None:

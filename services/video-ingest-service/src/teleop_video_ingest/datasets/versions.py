@@ -3,6 +3,7 @@
 import asyncio
 
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.erasing import check_dataset
 from teleop_runtime.postgres.pool import Pool, transaction
 from teleop_runtime.store import Store
 from teleop_schema.files import DatasetVersion, Manifest, digest_of
@@ -32,13 +33,14 @@ async def commit_version(
     """Make a version of exactly `manifest`, with its note in the store; returns it, and whether it is new.
 
     If it equals the newest one that came from the robot, it is not a new version.
-    Raises BadInput, DatasetNotFound, and FilesMissing.
+    Raises BadInput, DatasetErased, DatasetNotFound, and FilesMissing.
     """
     check_robot_id(robot_id)
     check_dataset_name(dataset)
     await asyncio.to_thread(check_manifest, manifest)
     digest = await asyncio.to_thread(digest_of, manifest)
     async with transaction(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
+        await check_dataset(connection, robot_id, dataset, hold=True)
         dataset_id = await find_dataset(connection, robot_id, dataset, lock=True)
         newest = await newest_of_robot(connection, dataset_id)
         if newest is not None and newest["manifest_sha256"] == digest:
@@ -57,10 +59,11 @@ async def commit_repair(
 ) -> DatasetVersion:
     """Make the version that results from a repair; the same repair again gives the same version.
 
-    Its objects' rows have just been touched, so no sweep removes them meanwhile.
+    Its objects' rows have just been touched, so no sweep removes them meanwhile. Raises DatasetErased.
     """
     digest = await asyncio.to_thread(digest_of, manifest)
     async with transaction(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
+        await check_dataset(connection, robot_id, dataset, hold=True)
         dataset_id = await find_dataset(connection, robot_id, dataset, lock=True)
         row = await find_repair(connection, dataset_id, repaired_from, digest)
         if row is None:

@@ -5,15 +5,24 @@ from collections.abc import Collection
 
 import asyncpg
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.erasing import check_dataset, check_session
 from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
 from teleop_runtime.store import ChecksumMismatch, PathTaken, Store
-from teleop_schema.errors import BackendError, BadInput, BadRobotId, NoSpace
+from teleop_schema.errors import (
+    BackendError,
+    BadInput,
+    BadRobotId,
+    DatasetErased,
+    NoSpace,
+    SessionErased,
+)
 from teleop_schema.files import DatasetFile, Receipt, VideoFile
 from teleop_schema.identifiers import check_camera_key, check_dataset_name, check_file_path, check_robot_id
 
 from teleop_video_ingest.errors import ChunkConflict, NamesOverlap, ObjectGone, RobotMismatch, UnknownSession
 from teleop_video_ingest.files.chunk_notes import note_chunk
 from teleop_video_ingest.files.dataset_notes import note_dataset
+from teleop_video_ingest.files.erased import drop_refused
 from teleop_video_ingest.files.placement import outside
 from teleop_video_ingest.files.probe import Prober
 from teleop_video_ingest.metrics import QUARANTINED, STORED_BYTES, STORED_FILES
@@ -57,8 +66,8 @@ class Catalog:
     async def find(self, file: VideoFile | DatasetFile) -> Receipt | None:
         """Receipt of `file` if it is stored under that name; None if it is not, or is known to be damaged.
 
-        Raises refusals that are possible before bytes are sent: BadInput, UnknownSession, RobotMismatch,
-        ChunkConflict, NamesOverlap.
+        Raises refusals that are possible before bytes are sent: BadInput, UnknownSession, SessionErased,
+        DatasetErased, RobotMismatch, ChunkConflict, NamesOverlap.
         """
         check_names(file)
         async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
@@ -116,10 +125,14 @@ class Catalog:
         """
         check_names(file)
         await self._heal(file)
-        if isinstance(file, VideoFile):
-            receipt, new = await self._accept_video(file, chunks)
-        else:
-            receipt, new = await self._accept_dataset_file(file, chunks)
+        try:
+            if isinstance(file, VideoFile):
+                receipt, new = await self._accept_video(file, chunks)
+            else:
+                receipt, new = await self._accept_dataset_file(file, chunks)
+        except (SessionErased, DatasetErased):
+            await drop_refused(self._pool, self._store, file.sha256)
+            raise
         if new:
             STORED_FILES.labels(receipt.kind).inc()
             STORED_BYTES.labels(receipt.kind).inc(receipt.size_bytes)
@@ -137,6 +150,7 @@ class Catalog:
         probed = look.result() if look.done() else LATER
         path = video_path(file.robot_id, session.id, file.camera_key, file.chunk_index)
         async with transaction(self._pool, timeout_s=WRITE_TIMEOUT_S) as connection:
+            await check_session(connection, file.session, hold=session.stream)
             await lock_path(connection, path)
             if receipt := await _find_video(connection, session, file):
                 return receipt, False
@@ -167,6 +181,7 @@ class Catalog:
     async def _accept_dataset_file(self, file: DatasetFile, chunks: bytes) -> tuple[Receipt, bool]:
         path = dataset_path(file.robot_id, file.dataset, file.path)
         async with transaction(self._pool, timeout_s=WRITE_TIMEOUT_S) as connection:
+            await check_dataset(connection, file.robot_id, file.dataset, hold=True)
             await lock_path(connection, path)
             if receipt := await _find_dataset_file(connection, file):
                 return receipt, False
@@ -211,6 +226,8 @@ ACCEPT_ERRORS: tuple[type[BackendError], ...] = (
     BadInput,
     BadRobotId,
     UnknownSession,
+    SessionErased,
+    DatasetErased,
     RobotMismatch,
     ChunkConflict,
     NamesOverlap,
@@ -240,6 +257,7 @@ def check_names(file: VideoFile | DatasetFile) -> None:
 
 
 async def _session_of(connection: Connection, file: VideoFile) -> SessionRow:
+    await check_session(connection, file.session)
     session = await find_session(connection, file.session)
     if session is None:
         raise UnknownSession(f"there is no session {file.session}", field="session")
@@ -251,6 +269,7 @@ async def _session_of(connection: Connection, file: VideoFile) -> SessionRow:
 async def _find(connection: Connection, file: VideoFile | DatasetFile) -> Receipt | None:
     if isinstance(file, VideoFile):
         return await _find_video(connection, await _session_of(connection, file), file)
+    await check_dataset(connection, file.robot_id, file.dataset, hold=False)
     receipt = await _find_dataset_file(connection, file)
     if receipt is None:
         await check_apart(connection, file.robot_id, file.dataset)

@@ -61,9 +61,13 @@ class AdoptedChunks:
 
 async def note_chunk(connection: Connection, store: Store, chunk_id: int) -> None:
     """Write the note of a chunk, on a connection that sees its row."""
-    path, told = await chunk_as_told(connection, chunk_id)
-    await store.set_note(f"{FOLDER}/{path}", zlib.compress(told.encode()))
-    await note_chunk_noted(connection, chunk_id)
+    told = await chunk_as_told(connection, chunk_id)
+    if told is None:
+        return  # the chunk was erased meanwhile
+    path, content = told
+    await store.set_note(f"{FOLDER}/{path}", zlib.compress(content.encode()))
+    if not await note_chunk_noted(connection, chunk_id):
+        await forget_note(store, path)  # the same, between the two
 
 
 async def forget_note(store: Store, path: str) -> None:

@@ -5,14 +5,17 @@ that were sent without a version come back, too: of each path the content that w
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.erasing import check_dataset
 from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_runtime.store import Store, read_notes
 from teleop_schema.decoding import DECODE_ERRORS
+from teleop_schema.errors import DatasetErased
 from teleop_schema.files import DatasetFile
 
 from teleop_video_ingest.errors import NamesOverlap
@@ -41,6 +44,11 @@ async def note_dataset(store: Store, robot_id: str, dataset: str) -> None:
     await store.set_note(_name(robot_id, dataset), msgspec.json.encode(note))
 
 
+async def forget_dataset(store: Store, robot_id: str, dataset: str) -> None:
+    """Remove the note of a dataset."""
+    await store.remove_note(_name(robot_id, dataset))
+
+
 async def note_all_datasets(pool: Pool, store: Store) -> None:
     """Write missing notes of datasets, from a release without notes."""
     noted = {name async for name in store.list_notes(FOLDER)}
@@ -48,7 +56,10 @@ async def note_all_datasets(pool: Pool, store: Store) -> None:
         datasets = await all_datasets(connection)
     for robot_id, dataset in datasets:
         if _name(robot_id, dataset) not in noted:
-            await note_dataset(store, robot_id, dataset)
+            with suppress(DatasetErased):
+                async with transaction(pool, timeout_s=READ_TIMEOUT_S) as connection:
+                    await check_dataset(connection, robot_id, dataset, hold=True)
+                    await note_dataset(store, robot_id, dataset)
 
 
 async def adopt_files(pool: Pool, store: Store) -> int:

@@ -25,12 +25,12 @@ CHUNKS_TOGETHER = 50
 
 SESSION = """
 SELECT id, robot_id, fps, next_frame_index, cameras, deleted_at IS NOT NULL, start_time,
-       CASE WHEN status <> 'recording' THEN coalesce(last_frame_time, end_time) END
+       CASE WHEN status <> 'recording' THEN coalesce(last_frame_time, end_time) END, stream_id
   FROM teleop_session WHERE id = $1
 """
 SESSION_OF_STREAM = """
 SELECT id, robot_id, fps, next_frame_index, cameras, deleted_at IS NOT NULL, start_time,
-       CASE WHEN status <> 'recording' THEN coalesce(last_frame_time, end_time) END
+       CASE WHEN status <> 'recording' THEN coalesce(last_frame_time, end_time) END, stream_id
   FROM teleop_session WHERE stream_id = $1
 """
 
@@ -55,7 +55,7 @@ SELECT c.file_path,
                           'chunk_index', c.chunk_index, 'sha256', c.sha256, 'chunk', to_jsonb(c))::text
   FROM video_chunk c JOIN teleop_session s ON s.id = c.session_id WHERE c.id = $1
 """
-NOTED = "UPDATE video_chunk SET noted_at = now() WHERE id = $1"
+NOTED = "UPDATE video_chunk SET noted_at = now() WHERE id = $1 RETURNING id"
 UNNOTED = "SELECT id FROM video_chunk WHERE noted_at IS NULL ORDER BY id LIMIT $1"
 
 # The object's row is touched, as by all who refer to it.
@@ -120,6 +120,7 @@ class SessionRow(NamedTuple):
     hidden   somebody has deleted it: it still takes what comes late, and is not shown
     began    by the robot's clock
     ended    time of its last frame; None: it has not ended
+    stream   of its writer
     """
 
     id: int
@@ -130,6 +131,7 @@ class SessionRow(NamedTuple):
     hidden: bool
     began: datetime
     ended: datetime | None
+    stream: UUID
 
 
 async def find_session(connection: Connection, session: int | UUID) -> SessionRow | None:
@@ -260,16 +262,15 @@ async def add_chunk(
     return row
 
 
-async def chunk_as_told(connection: Connection, chunk_id: int) -> tuple[str, str]:
-    """(path in the tree, JSON of what is known) of a chunk."""
+async def chunk_as_told(connection: Connection, chunk_id: int) -> tuple[str, str] | None:
+    """(path in the tree, JSON of what is known) of a chunk; None if there is no such chunk."""
     row = await connection.fetchrow(AS_TOLD, chunk_id)
-    assert row is not None  # noqa: S101
-    return row[0], row[1]
+    return None if row is None else (row[0], row[1])
 
 
-async def note_chunk_noted(connection: Connection, chunk_id: int) -> None:
-    """The store has been told of the chunk."""
-    await connection.execute(NOTED, chunk_id)
+async def note_chunk_noted(connection: Connection, chunk_id: int) -> bool:
+    """The store has been told of the chunk; False if there is no such chunk any more."""
+    return await connection.fetchval(NOTED, chunk_id) is not None
 
 
 async def unnoted_chunks(connection: Connection, limit: int) -> list[int]:

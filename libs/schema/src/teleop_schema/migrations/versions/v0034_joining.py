@@ -3,7 +3,7 @@
 from teleop_schema.migrations import run_sql
 
 revision = "0034"
-down_revision = "0032"
+down_revision = "0033"
 
 SCHEMA = """
 CREATE TABLE robot_pool (
