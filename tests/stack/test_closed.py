@@ -1,5 +1,6 @@
 """A stack as `make up` starts it the first time, with nothing set: who gets in, and how a robot does."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -20,6 +21,7 @@ PROJECT = "lerobot-backend-closed"
 AGENT = Path(sys.executable).parent / "sync-agent"
 SERVICES = {"telemetry-service": 8001, "video-ingest-service": 8002, "export-service": 8003}
 FRAMES = 120
+HF_TOKEN = "hf_secret_of_this_test"
 # Each question is one to Docker's engine.
 LOOK_EVERY_S = 0.5
 
@@ -28,6 +30,7 @@ LOOK_EVERY_S = 0.5
 def closed(engine: docker.DockerClient) -> Iterator[tuple[Stack, str]]:
     """A new stack, and what `make up` has said of it."""
     stack = Stack(engine, PROJECT, free_port(), trust_network=False)
+    stack.environment["HF_TOKEN"] = HF_TOKEN
     stack.remove()
     yield stack, stack.script("up.sh")
     stack.remove()
@@ -72,6 +75,37 @@ def test_from_the_first_start_to_a_robot_that_streams(closed, tmp_path, monkeypa
         f"{stack.url}/sessions/{client.session_id}/ledger", headers=headers, timeout=PATIENCE_S
     )
     assert (ledger.json()["committed"], ledger.json()["complete"]) == (FRAMES, True)
+    [credential] = json.loads((tmp_path / "config/lerobot-backend/credentials").read_text())
+    [code, sign_in] = re.search("code=([^&]+)", line)[1], re.search("/sign-in#(.+)", told)[1]
+    check_secrets(stack, {credential["token"], token, code, sign_in, *passwords(stack)})
+
+
+def passwords(stack: Stack) -> Iterator[str]:
+    """Of the database, and what the worker shows the Hub."""
+    yield HF_TOKEN
+    for service in SERVICES:
+        told = stack.container(service).exec_run(["cat", "/run/secrets/DATABASE_URL"]).output.decode()
+        yield told.split(":")[2].split("@")[0]
+
+
+def check_secrets(stack: Stack, secrets: set[str]) -> None:
+    """None stands in a log, in what Docker tells of a container, or in what a process was started with."""
+    label = {"label": f"com.docker.compose.project={stack.project}"}
+    containers = stack.engine.containers.list(all=True, filters=label)
+    assert len(containers) > len(SERVICES)
+    for container in containers:
+        told = {"logs": container.logs(), "inspect": json.dumps(container.attrs).encode()}
+        if container.status == "running":
+            for process in container.top(ps_args="-o pid")["Processes"]:
+                for what in ("environ", "cmdline"):
+                    told[f"{process[0]} {what}"] = Path(f"/proc/{process[0]}/{what}").read_bytes()
+        # What hands the secrets out has to get them from somewhere: whoever may ask Docker is root.
+        service = container.labels["com.docker.compose.service"]
+        if service == "secrets":
+            del told["inspect"]
+        foreign = secrets - {HF_TOKEN} if service == "export-worker" else secrets
+        found = [where for where, text in told.items() for secret in foreign if secret.encode() in text]
+        assert not found, container.name
 
 
 def test_metrics_are_for_the_stack_s_own_network(closed):
