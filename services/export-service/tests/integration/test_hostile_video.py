@@ -103,6 +103,7 @@ media_worker.main()
 )
 async def test_only_a_crash_is_the_videos_fault(backend, record, film, monkeypatch, number, code):
     """Whoever ends the process otherwise has said nothing of the video: it is tried again, not for ever."""
+    monkeypatch.setattr("teleop_export.tables.export_table.MAX_ATTEMPTS", 2)
     program = DYING.format(signal=int(number))
     monkeypatch.setattr(media_process, "WORKER", (sys.executable, "-P", "-c", program))
     session = await record(100, episodes=[(0, 100)])

@@ -13,24 +13,25 @@ from teleop_runtime.logs import get_logger
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.errors import BackendError, StorageUnavailable
 
-from teleop_export.errors import NoRoom, RanFull
+from teleop_export.errors import MediaEnded, NoRoom, RanFull
 from teleop_export.tables.database import Connection, PsycopgPool
 
 log = get_logger(__name__)
 
 
-# A full disk: looking at it takes nothing, but each attempt that fills it again holds up its other users.
+# A full disk: looking at it takes nothing, but each attempt that fills it again holds up its other users. A
+# machine that is short of memory has ended the process that decodes, and will again until others need less.
 ROOM_AGAIN_S = 10
 LONGEST_PAUSE_S = 60
 
 
 class MakingRetry(BaseRetryStrategy):
-    """A second after anything but a full disk."""
+    """A second after anything but a full disk, and a lack of memory."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision:
         """When the job is tried again, which `exception` ended."""
         pause_s = 1
-        if isinstance(exception, RanFull):
+        if isinstance(exception, RanFull | MediaEnded):
             pause_s = min(2 ** min(job.attempts + 1, 10), LONGEST_PAUSE_S)
         elif isinstance(exception, NoRoom):
             pause_s = ROOM_AGAIN_S
