@@ -51,7 +51,7 @@ restore: | $(filter .compose/%,$(COMPOSE))  ## FROM=backups/<time>: bring a back
 test: .venv/installed-dev  ## every test on real parts, as an ordinary user, but for those that need docker
 	$(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TESTS)
 
-test-api: .venv/installed-dev  ## schemathesis: 100 made-up requests for each operation, where `make test` makes 4
+test-api: .venv/installed-dev  ## schemathesis: 100 made-up requests for each operation, where `make test` makes 4; and as each role
 	TELEOP_API_EXAMPLES=100 $(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest deploy/local -k schemathesis
 
 test-root: .venv/installed-dev  ## the few tests of what only root may do

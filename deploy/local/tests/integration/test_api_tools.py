@@ -19,7 +19,10 @@ TOOLS = Path(__file__).parent.parent / "api_tools"
 FRAMES = 90
 FILE = b'{"fps": 30}\n'
 # Of each operation; `make test-api` asks for more.
-EXAMPLES = os.environ.get("TELEOP_API_EXAMPLES", "4")
+FEW = 4
+EXAMPLES = int(os.environ.get("TELEOP_API_EXAMPLES", FEW))
+# And with tokens of the roles, which takes as long as all other tests of these tools.
+ROLES = [None] if EXAMPLES == FEW else [None, "operator", "viewer", "robot"]
 
 needs_npm = pytest.mark.skipif(
     not (shutil.which("node") and shutil.which("npm")),
@@ -136,9 +139,16 @@ def test_a_client_in_python(written, backend, tmp_path):
     assert httpx.get(f"{backend}/exports", timeout=PATIENCE_S).json()["exports"][0]["status"] == "done"
 
 
-def test_schemathesis_finds_nothing(tmp_path):
-    """Made-up requests, right and wrong ones, are answered as the description says."""
+@pytest.mark.parametrize("role", ROLES)
+def test_schemathesis_finds_nothing(tmp_path, role):
+    """Made-up requests, right and wrong ones, are answered as the description says, whoever sends them."""
     program = Path(sys.executable).parent / "schemathesis"
     shutil.copytree(TOOLS / "schemathesis", tmp_path / "tool")
     with recorded_in(tmp_path) as address:
-        run(program, "run", f"{address}/openapi.json", f"--max-examples={EXAMPLES}", folder=tmp_path / "tool")
+        words = [f"--max-examples={EXAMPLES}"]
+        if role is not None:
+            wanted = {"name": "robot_A" if role == "robot" else role, "role": role}
+            made = httpx.post(f"{address}/tokens", json=wanted, timeout=PATIENCE_S).raise_for_status().json()
+            # Most of their requests end at the door.
+            words = [f"--max-examples={EXAMPLES // FEW}", f"--header=Authorization: Bearer {made['token']}"]
+        run(program, "run", f"{address}/openapi.json", *words, folder=tmp_path / "tool")
