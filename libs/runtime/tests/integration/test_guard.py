@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 import pytest_asyncio
+from starlette.responses import StreamingResponse
 from teleop_runtime import gate, lasting
 from teleop_runtime.access.tokens import hash_of, make_token, prefix_of
 from teleop_runtime.gate import access_part
@@ -36,6 +37,26 @@ async def say_open(_request):
     return JsonResponse("open")
 
 
+async def follow(_request):
+    """Something every now and then."""
+
+    async def events():
+        yield b"data: first\n\n"
+        await asyncio.Event().wait()
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def count(_request):
+    """Events that come to an end."""
+
+    async def events():
+        for number in range(3):
+            yield b"data: %d\n\n" % number
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
 async def echo(websocket):
     """Whatever comes."""
     await websocket.accept(subprotocol=next(iter(websocket.scope["subprotocols"]), None))
@@ -55,6 +76,8 @@ PART = ServicePart(
         Operation("GET", "/open", say_open, "nothing"),
         Operation("GET", "/whoami", whoami, "browse"),
         Operation("GET", "/robots/{robot_id}", whoami, "read"),
+        Operation("GET", "/events", follow, "browse"),
+        Operation("GET", "/few-events", count, "browse"),
         Operation("POST", "/change", whoami, "operate"),
     ],
     websockets=[Conversation("/ws/{robot_id}", echo, "send")],
@@ -231,6 +254,23 @@ async def test_the_end_of_a_token_ends_its_connections(address, add, database, m
         await staying.send("x")
         assert await staying.recv() == "x"
     assert gate.LOOK_EVERY_S + lasting.REMEMBERED_S < 5
+
+
+async def test_the_end_of_a_token_ends_its_events(http, add, database):
+    """Even if none comes; others hear on, and events that end by themselves are all there."""
+    token, other = await add("viewer", "anna"), await add("viewer", "berta")
+    few = await http.get("/few-events", headers=bearer(token))
+    assert few.text == "data: 0\n\ndata: 1\n\ndata: 2\n\n"
+    async with (
+        http.stream("GET", "/events", headers=bearer(token)) as stream,
+        http.stream("GET", "/events", headers=bearer(other)) as staying,
+        asyncio.timeout(PATIENCE_S),
+    ):
+        revoke = "UPDATE access_token SET revoked_at = now() WHERE prefix = $1"
+        await database.connection.execute(revoke, prefix_of(token))
+        assert [each async for each in stream.aiter_lines()] == ["data: first", ""]
+        assert await anext(staying.aiter_lines()) == "data: first"
+        assert not staying.is_closed
 
 
 async def test_a_revoked_token_is_soon_refused(http, add, database):

@@ -14,8 +14,14 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 from teleop_client.address import check_backend_url, same_backend
-from teleop_client.backend_http import BackendHttp, HttpFailure, Interrupted
-from teleop_client.credentials import Credential, Tokens, credentials_file, trusting
+from teleop_client.backend_http import BackendHttp, HttpFailure, Interrupted, Refused
+from teleop_client.credentials import (
+    Credential,
+    Tokens,
+    UnusableCredentials,
+    credentials_file,
+    trusting,
+)
 from teleop_client.persevering import persevere
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_robot_id
@@ -112,7 +118,7 @@ async def join_first(line: Line, robot_id: str, tokens: Tokens) -> None:
     def tell(code: str, _pin: str | None) -> None:
         log.warning("waiting until an admin approves", extra={"code": code, "robot_id": robot_id})
 
-    while tokens.token_for(line.backend_url, robot_id) is None:
+    while not _has_token(tokens, line.backend_url, robot_id):
         try:
             await ask_to_join(line, robot_id, tell, patient=True)
         except Failed as error:
@@ -160,7 +166,7 @@ async def _until_joined(
         try:
             asked = await (persevere(question, report=_report) if patient or told else question())
         except HttpFailure as error:
-            if line.pool is None or error.code == "join_expired":
+            if error.code == "join_expired" or (line.pool is None and isinstance(error, Refused)):
                 _forget(line.backend_url, robot_id)
             if line.pool is not None and error.code == "join_expired":
                 continue
@@ -192,18 +198,23 @@ async def _authority(line: Line) -> tuple[str | None, str | None]:
 async def _has_joined(backend_url: str, robot_id: str) -> bool:
     """Whether this computer has a token for the robot that works; raises AgentError."""
     tokens = Tokens()
+    if not _has_token(tokens, backend_url, robot_id):
+        return False
     async with BackendHttp(backend_url, tokens=tokens, robot_id=robot_id) as backend:
         try:
-            if tokens.token_for(backend_url, robot_id) is None:
-                return False
             async with backend.request("GET", "/me", patience_s=ANSWER_S):
                 return True
         except HttpFailure as error:
             if error.code == "unauthorized":
                 return False
             raise (Failed if error.problem else ServerAway)(str(error)) from error
-        except OSError as error:
-            raise AgentError(str(error)) from error
+
+
+def _has_token(tokens: Tokens, backend_url: str, robot_id: str) -> bool:
+    try:
+        return tokens.token_for(backend_url, robot_id) is not None
+    except UnusableCredentials as error:
+        raise AgentError(str(error)) from error
 
 
 def _refused(line: Line, error: HttpFailure) -> AgentError:

@@ -202,6 +202,25 @@ async def test_the_command_lets_a_robot_join(command, http):
     assert said.startswith("lrbs://lab.example.org/robots/backend/?code=")
 
 
+async def test_the_command_widens_nothing_unasked(command, http):
+    """Whoever was for some robots stays so, unless somebody says otherwise; so do people."""
+    for kind in ("tokens", "people"):
+        words = (kind, "add", f"guest-{kind}", "--role", "viewer")
+        await asyncio.to_thread(command, *words, "--robot", "robot_A")
+        refused = await asyncio.to_thread(command, *words, status=1)
+        assert f"guest-{kind} is for data of robot_A only" in refused
+        assert "--all-robots" in refused
+        await asyncio.to_thread(command, *words, "--robot", "robot_B")
+        both = await asyncio.to_thread(command, *words, "--robot", "a", "--all-robots", status=2)
+        assert "not allowed with" in both
+        listed = await asyncio.to_thread(command, kind, "list")
+        assert "robot_B" in listed
+        assert "robot_A" not in listed
+        await asyncio.to_thread(command, *words, "--all-robots")
+        assert "robot_B" not in await asyncio.to_thread(command, kind, "list")
+        await asyncio.to_thread(command, *words)
+
+
 async def test_the_command_makes_and_revokes_tokens(command, http):
     """What it does is noted, too."""
     token = (await asyncio.to_thread(command, "tokens", "add", "anna", "--role", "viewer")).strip()

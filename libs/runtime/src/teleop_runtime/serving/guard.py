@@ -5,14 +5,14 @@ A token that is shown is always checked, whoever else would be let in without on
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Collection
 from functools import wraps
 from typing import Any, Protocol
 from urllib.parse import unquote
 
 import msgspec
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from teleop_schema.errors import BackendError, StorageUnavailable, Unauthorized
@@ -30,6 +30,8 @@ log = get_logger(__name__)
 READING = ("GET", "HEAD")
 # Where browsers, which can't set headers, show a token to a WebSocket: one more subprotocol that they offer.
 OFFERED = "bearer."
+# Answers that last as long as a connection does.
+EVENTS = "text/event-stream"
 # Parts of addresses that say whose data it is. The parts of a server that have such addresses know the robots
 # behind them: a function of that name, in the state.
 BOUND = ("session_id", "video_id", "upload_id", "export_id")
@@ -167,6 +169,8 @@ def guard(endpoint: HttpEndpoint, needs: Need, own_check: bool) -> HttpEndpoint:
         if needs in AUDITED and request.method not in READING and response.status_code < 400:
             subject = getattr(request.state, "subject", request.url.path)
             await note(request, caller, endpoint.__name__, subject)
+        if isinstance(response, StreamingResponse) and response.media_type == EVENTS and _can_end(caller):
+            response.body_iterator = _events_while_valid(request, caller, response.body_iterator)
         return response
 
     return answer
@@ -197,19 +201,60 @@ def guard_socket(endpoint: SocketEndpoint, needs: Need) -> SocketEndpoint:
             known = error if isinstance(error, BackendError) else as_backend_error(error)
             await refuse(websocket, known)
             return
-        if caller.token_id is None and caller.session_id is None:
-            await endpoint(websocket)
-        else:
+        if _can_end(caller):
             await _while_valid(websocket, endpoint, caller)
+        else:
+            await endpoint(websocket)
 
     return converse
 
 
+def _can_end(caller: Principal) -> bool:
+    """Whether it was let in by what can be revoked."""
+    return caller.token_id is not None or caller.session_id is not None
+
+
+async def _ended(connection: HTTPConnection, caller: Principal) -> None:
+    """Return once what let the caller in has ended."""
+    known = _tokens(connection) if caller.token_id is not None else sessions_of(connection)
+    await known.ended(caller)
+
+
+def _log_end(caller: Principal) -> None:
+    log.warning("connection ended: its access is no longer valid", by=caller.name, token_prefix=caller.prefix)
+
+
+async def _events_while_valid[Event](
+    request: Request, caller: Principal, events: AsyncIterable[Event]
+) -> AsyncIterator[Event]:
+    """The events, until what let the caller in has ended: then whoever asks again is refused."""
+    ended = asyncio.ensure_future(_ended(request, caller))
+    coming: asyncio.Future[Event] | None = None
+    iterator = aiter(events)
+    try:
+        while True:
+            coming = asyncio.ensure_future(anext(iterator))
+            await asyncio.wait((coming, ended), return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                _log_end(caller)
+                return
+            try:
+                event = coming.result()
+            except StopAsyncIteration:
+                return
+            yield event
+    finally:
+        waiting = [each for each in (coming, ended) if each is not None]
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        if isinstance(iterator, AsyncGenerator):
+            await iterator.aclose()
+
+
 async def _while_valid(websocket: WebSocket, endpoint: SocketEndpoint, caller: Principal) -> None:
     conversing: asyncio.Future[Any] = asyncio.ensure_future(endpoint(websocket))
-    of_token = caller.token_id is not None
-    known = _tokens(websocket) if of_token else sessions_of(websocket)
-    ended = asyncio.ensure_future(known.ended(caller))
+    ended = asyncio.ensure_future(_ended(websocket, caller))
     try:
         await asyncio.wait((conversing, ended), return_when=asyncio.FIRST_COMPLETED)
         if conversing.done():
@@ -219,8 +264,8 @@ async def _while_valid(websocket: WebSocket, endpoint: SocketEndpoint, caller: P
         conversing.cancel()
         ended.cancel()
         await asyncio.gather(conversing, ended, return_exceptions=True)
-    log.warning("connection ended: its access is no longer valid", by=caller.name, token_prefix=caller.prefix)
-    if of_token:
+    _log_end(caller)
+    if caller.token_id is not None:
         error = Unauthorized("the token was revoked, or has expired", hint="let the robot join again")
     else:
         error = Unauthorized("the session has ended", hint="sign in again")

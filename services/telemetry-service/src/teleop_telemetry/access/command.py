@@ -18,7 +18,14 @@ from teleop_schema.identifiers import check_robot_id
 
 from teleop_telemetry.access import erase_command, people_command
 from teleop_telemetry.access.fleet import command as fleet_command
-from teleop_telemetry.access.installation import OPERATOR, Installation, days, in_columns, told_time
+from teleop_telemetry.access.installation import (
+    OPERATOR,
+    Installation,
+    add_robots,
+    days,
+    in_columns,
+    told_time,
+)
 from teleop_telemetry.access.token_table import TokenTable
 from teleop_telemetry.access.views import TokenView
 
@@ -77,7 +84,7 @@ def _parser(prog: str) -> Parser:
     make = tokens.add_parser("add", help="make a token, and print it; nothing shows it again")
     make.add_argument("name", help="of the person or program; of the robot, for the role robot")
     make.add_argument("--role", required=True, choices=ROLES, help="what it may do")
-    make.add_argument("--robot", action="append", help="only data of this robot; may be given several times")
+    add_robots(make)
     make.add_argument("--days", type=days, help="days until it expires; default: never")
     make.set_defaults(run=_add_token)
     tokens.add_parser("list", help="list tokens, without the tokens themselves").set_defaults(
@@ -130,7 +137,9 @@ async def _add_token(pool: Pool, arguments: argparse.Namespace) -> str:
     for robot_id in arguments.robot or ():
         check_robot_id(robot_id, field="--robot")
     expires_at = arguments.days and datetime.now(UTC) + timedelta(days=arguments.days)
-    made = await TokenTable(pool).add(arguments.name, arguments.role, arguments.robot, expires_at)
+    made = await TokenTable(pool).add(
+        arguments.name, arguments.role, arguments.robot, expires_at, widens=arguments.all_robots
+    )
     subject = f"{made.prefix}… of the {made.role} {made.name}"
     await TokenDirectory(pool).note(OPERATOR, None, "tokens add", subject)
     return made.token

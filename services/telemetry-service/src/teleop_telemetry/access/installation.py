@@ -59,3 +59,14 @@ def days(word: str) -> int:
     if not 1 <= found <= MAX_DAYS:
         raise argparse.ArgumentTypeError(f"{word} is not between 1 and {MAX_DAYS}")
     return found
+
+
+def add_robots(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which robots' data somebody may touch."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--robot", action="append", help="only data of this robot; may be given several times; default: all"
+    )
+    either.add_argument(
+        "--all-robots", action="store_true", help="data of all robots, for a name that was for some only"
+    )

@@ -12,7 +12,7 @@ from teleop_runtime.postgres.pool import Pool
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_robot_id
 
-from teleop_telemetry.access.installation import OPERATOR, Installation, in_columns, told_time
+from teleop_telemetry.access.installation import OPERATOR, Installation, add_robots, in_columns, told_time
 from teleop_telemetry.access.people_table import PeopleTable
 from teleop_telemetry.access.people_views import MadeLink, PersonName
 
@@ -27,7 +27,7 @@ def add_commands(kinds: "argparse._SubParsersAction[Any]") -> None:
     )
     add.add_argument("name")
     add.add_argument("--role", required=True, choices=PERSON_ROLES, help="what they may do")
-    add.add_argument("--robot", action="append", help="only data of this robot; may be given several times")
+    add_robots(add)
     add.set_defaults(run=_add)
     link = people.add_parser("link", help="print a new link; the one before it does not work any more")
     link.add_argument("name")
@@ -57,7 +57,9 @@ async def _add(pool: Pool, arguments: argparse.Namespace) -> str:
     for robot_id in arguments.robot or ():
         check_robot_id(robot_id, field="--robot")
     page = _page(arguments)
-    made, code = await PeopleTable(pool).add(name, arguments.role, arguments.robot)
+    made, code = await PeopleTable(pool).add(
+        name, arguments.role, arguments.robot, widens=arguments.all_robots
+    )
     await TokenDirectory(pool).note(OPERATOR, None, "people add", f"the {made.role} {made.name}")
     return _told(made, page, code)
 

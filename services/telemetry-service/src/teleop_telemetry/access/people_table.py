@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from msgspec import convert
-from teleop_runtime.access.roles import PersonRole
+from teleop_runtime.access.roles import PERSON_ROLES, PersonRole
 from teleop_runtime.access.sessions import LASTS_S, LINK_LASTS_S, hash_of_secret, is_secret, make_secret
 from teleop_runtime.access.tokens import hash_of, kind_of
 from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
 from teleop_schema.errors import PersonNotFound, SignInFailed
 
 from teleop_telemetry.access.people_views import MadeLink, PersonView, SignedIn
-from teleop_telemetry.access.token_table import PUT_PRINCIPAL, TIMEOUT_S
+from teleop_telemetry.access.token_table import PUT_PRINCIPAL, TIMEOUT_S, check_not_narrowed
 
 # Of one principal; whoever signs in once more ends the session that began first.
 MAX_SESSIONS = 50
@@ -98,12 +98,18 @@ class PeopleTable:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def add(self, name: str, role: PersonRole, robot_ids: Sequence[str] | None) -> tuple[MadeLink, str]:
+    async def add(
+        self, name: str, role: PersonRole, robot_ids: Sequence[str] | None, *, widens: bool = True
+    ) -> tuple[MadeLink, str]:
         """A person who may sign in, what the link is for, and the code for it.
 
         Of somebody who is there already, role and robots are as said now; another role ends the sessions.
+
+        widens  whether somebody who is for some robots only may become somebody for all; else, BadInput
         """
         async with transaction(self._pool, timeout_s=TIMEOUT_S) as connection:
+            if robot_ids is None and not widens:
+                await check_not_narrowed(connection, name, PERSON_ROLES)
             before = await connection.fetchval(PRINCIPAL_OF, name)
             principal_id = await connection.fetchval(PUT_PRINCIPAL, name, role, robot_ids)
             person_id = await connection.fetchval(PUT, name, principal_id)

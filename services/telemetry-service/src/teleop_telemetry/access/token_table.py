@@ -31,6 +31,12 @@ INSERT INTO principal (name, role, robot_ids) VALUES ($1, $2, $3)
 ON CONFLICT (role, name) DO UPDATE SET robot_ids = $3 RETURNING id
 """
 
+# Somebody who was let in for some robots only, and is about to be for all of them.
+NARROWED = """
+SELECT robot_ids FROM principal
+ WHERE lower(name) = lower($1) AND role = ANY($2) AND role <> 'robot' AND robot_ids IS NOT NULL LIMIT 1
+"""
+
 # PUT_PRINCIPAL has locked the principal, so two who add a token at the same time see each other's.
 REVOKE_OLDER = """
 UPDATE access_token SET revoked_at = now()
@@ -95,17 +101,27 @@ class TokenTable:
         self._pool = pool
 
     async def add(
-        self, name: str, role: Role, robot_ids: Sequence[str] | None, expires_at: datetime | None
+        self,
+        name: str,
+        role: Role,
+        robot_ids: Sequence[str] | None,
+        expires_at: datetime | None,
+        *,
+        widens: bool = True,
     ) -> MadeToken:
         """A new token; older ones of a robot that has more than LIVE_TOKENS_OF_A_ROBOT are revoked.
 
-        Raises BadInput if a robot's token is to be for others than itself.
+        widens  whether older tokens that are for some robots only may become tokens for all
+
+        Raises BadInput if they may not, or if a robot's token is to be for others than itself.
         """
         if role == "robot":
             if robot_ids is not None and list(robot_ids) != [name]:
                 raise BadInput("the token of a robot is for that robot only", field="robot_ids")
             robot_ids = [name]
         async with transaction(self._pool, timeout_s=TIMEOUT_S) as connection:
+            if robot_ids is None and not widens:
+                await check_not_narrowed(connection, name, [role])
             return await add_token(connection, name, role, robot_ids, expires_at)
 
     async def page(self, cursor: int | None, limit: int) -> TokenPage:
@@ -168,6 +184,18 @@ class TokenTable:
             rows = await connection.fetch(CHANGES, cursor, limit + 1)
         changes = [convert(dict(row), Change) for row in rows[:limit]]
         return ChangePage(changes, changes[-1].id if len(rows) > limit else None)
+
+
+async def check_not_narrowed(connection: Connection, name: str, roles: Sequence[Role]) -> None:
+    """Raise BadInput if somebody of that name and one of these roles is for some robots only."""
+    narrowed = await connection.fetchval(NARROWED, name, list(roles))
+    if narrowed is not None:
+        mine = ", ".join(narrowed)
+        raise BadInput(
+            f"{name} is for data of {mine} only, and would be for that of all robots from now on",
+            field="--robot",
+            hint="name the robots again with --robot, or say --all-robots",
+        )
 
 
 async def add_token(
