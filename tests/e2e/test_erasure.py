@@ -2,8 +2,12 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +22,22 @@ from lerobot_robot_virtual.scene import render
 from psycopg import sql
 from teleop_backend.postgres import EmbeddedPostgres
 from teleop_schema.session import Camera
-from teleop_testing.backends.processes import ServiceProcess
+from teleop_testing.backends.database import Database
+from teleop_testing.backends.processes import (
+    ServiceProcess,
+    export_process,
+    ingest_process,
+    telemetry_process,
+)
 from teleop_testing.datasets.dataset_folders import make_dataset
-from teleop_testing.waiting import PATIENCE_S, wait_for
+from teleop_testing.datasets.files import encode_video
+from teleop_testing.datasets.recorded import record_session
+from teleop_testing.waiting import PATIENCE_S, until, wait_for
 
 JOINTS = {"shoulder.pos": 1.0, "elbow.pos": 2.0}
 FRAMES = 60
+RIGHTS = Path(__file__).parents[2] / "deploy/setup/rights.sql"
+ROLES = ("telemetry", "ingest", "export")
 PROGRAMS = Path(sys.executable).parent
 WITH_SESSION = """
 SELECT c.table_name, c.column_name FROM information_schema.columns c
@@ -106,6 +120,67 @@ class Site:
                 told = str(path).encode() + content + hashlib.sha256(content).hexdigest().encode()
                 found += [f"{word} in {path}" for word in words if word.encode() in told]
         return found
+
+
+@contextmanager
+def apart(database_url: str, folder: Path) -> Iterator[list[ServiceProcess]]:
+    """The services as processes of their own, each with its role, which may do what the stack lets it do."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for role in ROLES:
+            with suppress(psycopg.errors.DuplicateObject):
+                connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
+            connection.execute(sql.SQL("ALTER ROLE {} LOGIN").format(sql.Identifier(role)))
+        connection.execute(RIGHTS.read_bytes())
+    urls = [re.sub("//[^@]*@", f"//{role}@", database_url) for role in ROLES]
+    store = str(folder / "store")
+    telemetry = telemetry_process(urls[0])
+    telemetry.environment["STORE_URL"] = store
+    services = [telemetry, ingest_process(urls[1], store), export_process(urls[2], store, folder / "exports")]
+    with ExitStack() as stack:
+        yield [stack.enter_context(service) for service in services]
+
+
+async def test_services_with_a_role_each_erase_together(database_url: str, database: Database) -> None:
+    """As in the containers: nobody may do more than its share, and the erasure waits for who is away."""
+    session = record_session(database_url, 120, episodes=[(0, 100)])
+    with tempfile.TemporaryDirectory(prefix="apart-") as name, apart(database_url, Path(name)) as services:
+        telemetry, ingest, export = services
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
+            about = {
+                "robot_id": "robot_A",
+                "session": str(session),
+                "camera_key": "front",
+                "chunk_index": "0",
+            }
+            times = {"start_timestamp": "2026-01-05T10:00:00Z", "end_timestamp": "2026-01-05T10:00:01Z"}
+            film = {"data": about | times, "files": {"file": encode_video(30)}}
+            assert (await http.post(f"{ingest.url}/upload/video", **film)).status_code == 201
+            wanted = {"repo_id": "me/x", "session_ids": [session], "cameras": []}
+            asked = await http.post(f"{export.url}/exports", json=wanted)
+            assert asked.status_code == 202, asked.text
+            ingest.stop()
+            erasure = await http.post(f"{telemetry.url}/erasures", json={"session_id": session})
+
+            async def told() -> dict[str, Any]:
+                answer = await http.get(f"{telemetry.url}/erasures/{erasure.json()['id']}")
+                return {each["service"]: each for each in answer.json()["services"]}
+
+            async def done(service: str) -> bool:
+                return (await told())[service]["done_at"] is not None
+
+            await until(lambda: done("export-service"))
+            assert not await done("telemetry-service")
+            assert await database.value("SELECT count(*) FROM teleop_frame") == 120
+            ingest.start()
+            await until(lambda: done("telemetry-service"))
+            removed = {service: each["removed"] for service, each in (await told()).items()}
+            assert removed == {
+                "export-service": {"exports": 1},
+                "video-ingest-service": {"video_chunks": 1, "objects": 1},
+                "telemetry-service": {"frames": 120, "episodes": 1, "sessions": 1},
+            }
+            assert await database.value("SELECT count(*) FROM stored_object") == 0
+            assert not list((Path(name) / "exports").glob("export-*"))
 
 
 @pytest.fixture

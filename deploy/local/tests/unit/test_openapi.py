@@ -17,6 +17,7 @@ from teleop_schema.holding import Held
 from teleop_telemetry.access.fleet.views import Asking, NewPool
 from teleop_telemetry.access.people_views import NewPerson, SigningIn
 from teleop_telemetry.access.views import Joining, NewToken
+from teleop_telemetry.erasing.views import NewErasure
 from teleop_telemetry.tables.views import EpisodeChange, SessionChange
 from teleop_video_ingest.api.forms import DatasetForm, VideoForm
 from teleop_video_ingest.model.announced import allowed_fields
@@ -35,6 +36,7 @@ BODIES = {
         Held,
         Joining,
         Manifest,
+        NewErasure,
         NewPerson,
         NewToken,
         SigningIn,

@@ -352,8 +352,10 @@ async def _ship_left(
     async def ship(stream_dir: Path) -> bool:
         try:
             if backend_url is None:
-                return await ship_stream(stream_dir, tokens=tokens, slots=slots)
-            return await take_over(stream_dir, backend_url, tokens=tokens, slots=slots)
+                sent = await ship_stream(stream_dir, tokens=tokens, slots=slots)
+            else:
+                sent = await take_over(stream_dir, backend_url, tokens=tokens, slots=slots)
+            return sent and read_erased(stream_dir) is None
         except Exception as error:
             tell_failure(error, stream_dir, failed)
             return False

@@ -13,7 +13,7 @@ from teleop_client.credentials import Tokens
 
 from lerobot_robot_backend.children import Attempts, start_child
 from lerobot_robot_backend.shipping.commands import EXIT_LOCKED
-from lerobot_robot_backend.spool.erased import read_erased
+from lerobot_robot_backend.spool.erased import describe_erased, read_erased
 from lerobot_robot_backend.spool.flusher import SLOW_SYNC_S, Flusher
 from lerobot_robot_backend.spool.stream import (
     SHIPPER_LOG,
@@ -96,7 +96,8 @@ class Upkeep:
     def trouble(self) -> str | None:
         """Which of the session's processes ends each time, or can't be started, or that the server has erased
         the session; None if all work."""
-        told = [read_erased(self._writer.stream_dir)]
+        why = read_erased(self._writer.stream_dir)
+        told = [None if why is None else describe_erased(self._writer.stream_dir, why)]
         told += [shipper.trouble() for shipper in self._shippers]
         if self._video is not None:
             told.append(self._video.trouble)

@@ -49,7 +49,7 @@ async def test_the_robot_keeps_its_copy_and_asks_no_more(make_client, tmp_path):
         address = f"ws://127.0.0.1:{port}"
         assert await ship_stream(client.stream_dir, backend_url=address)
         assert await ship_stream(client.stream_dir, backend_url=address)
-        await ship_all(client.spool_dir, backend_url=address)
+        assert await ship_all(client.spool_dir, backend_url=address) == 0
     assert len(asked) == 1
     assert read_erased(client.stream_dir) == SAID
     assert read_progress(client.stream_dir).trouble == SAID
@@ -104,3 +104,15 @@ async def test_the_video_shipper_hears_it_too(make_client, tmp_path, monkeypatch
         await ship_video(client.stream_dir, Erased())
     assert len(asked) == 1
     assert read_erased(client.stream_dir) == SAID
+
+
+async def test_the_terminal_says_so(make_client, backend):
+    """While the recording goes on, on this disk alone: what was erased, and where the copy is."""
+    with make_client() as client:
+        keeping = upkeep.Upkeep(client._writer, client.spool_dir, Tokens(), ship=False)
+        try:
+            assert keeping.trouble is None
+            note_erased(client.stream_dir, SAID)
+            assert keeping.trouble == describe_erased(client.stream_dir, SAID)
+        finally:
+            keeping.stop()
