@@ -3,24 +3,19 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import docker
 import httpx
 import pytest
-from lerobot_robot_backend.client import TelemetryClient
+from recorder import JOINED_FRAMES, join_and_record
 from stack import Stack
 from teleop_testing.backends.processes import free_port
-from teleop_testing.robots.spooled import JOINTS, log_frames
 from teleop_testing.waiting import PATIENCE_S, wait_for
 
 PROJECT = "lerobot-backend-closed"
-AGENT = Path(sys.executable).parent / "sync-agent"
 SERVICES = {"telemetry-service": 8001, "video-ingest-service": 8002, "export-service": 8003}
-FRAMES = 120
 HF_TOKEN = "hf_secret_of_this_test"
 # Each question is one to Docker's engine.
 LOOK_EVERY_S = 0.5
@@ -51,30 +46,13 @@ def test_from_the_first_start_to_a_robot_that_streams(closed, tmp_path, monkeypa
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     printed = stack.compose("exec", "-T", *shlex.split(enrolment(told)))
     line = printed.splitlines()[0].replace("//localhost:", "//127.0.0.1:")
-    joined = subprocess.run(
-        [AGENT, "join", line], capture_output=True, text=True, timeout=PATIENCE_S, check=False
-    )
-    assert joined.returncode == 0, joined.stderr
-    client = TelemetryClient(
-        stack.url,
-        "robot_A",
-        state_names=JOINTS,
-        action_names=JOINTS,
-        fps=60,
-        spool_dir=tmp_path / "spool",
-        min_free_bytes=0,
-    )
-    with client:
-        log_frames(client, FRAMES)
-    assert client.drain(timeout_s=PATIENCE_S) == FRAMES
+    session_id = join_and_record(stack.url, "robot_A", line, tmp_path / "spool")
     access = ["telemetry-service", "python", "-m", "teleop_telemetry.access"]
     token = stack.compose("exec", "-T", *access, "tokens", "add", "anna", "--role", "viewer").strip()
     # With a token, any name will do.
     headers = {"Authorization": f"Bearer {token}", "Host": "robots.example.com"}
-    ledger = httpx.get(
-        f"{stack.url}/sessions/{client.session_id}/ledger", headers=headers, timeout=PATIENCE_S
-    )
-    assert (ledger.json()["committed"], ledger.json()["complete"]) == (FRAMES, True)
+    ledger = httpx.get(f"{stack.url}/sessions/{session_id}/ledger", headers=headers, timeout=PATIENCE_S)
+    assert (ledger.json()["committed"], ledger.json()["complete"]) == (JOINED_FRAMES, True)
     [credential] = json.loads((tmp_path / "config/lerobot-backend/credentials").read_text())
     [code, sign_in] = re.search("code=([^&]+)", line)[1], re.search("/sign-in#(.+)", told)[1]
     check_secrets(stack, {credential["token"], token, code, sign_in, *passwords(stack)})
