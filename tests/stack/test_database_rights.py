@@ -24,6 +24,8 @@ def test_each_table_has_one_writer(stack):
     assert writers.pop("installation") == []
     # Each service adds what was done with it; `test_nobody_changes_the_audit` says that it does no more.
     assert writers.pop("audit") == ["telemetry", "ingest", "export"]
+    # Each service notes how far it is with its own share, in rows that telemetry-service adds.
+    assert writers.pop("erasure_share") == ["telemetry", "ingest", "export"]
     assert {table: roles for table, roles in writers.items() if len(roles) != 1} == {}
 
 
@@ -32,6 +34,14 @@ def test_nobody_changes_the_audit(stack, role):
     """What is noted there stays as it was noted."""
     for right in ("UPDATE", "DELETE", "TRUNCATE"):
         assert stack.query(f"SELECT has_table_privilege('{role}', 'audit', '{right}')") == "f", right
+
+
+@pytest.mark.parametrize("role", ["telemetry", "ingest", "export", "reader"])
+def test_nobody_takes_an_erasure_back(stack, role):
+    """What was erased is refused forever."""
+    for table in ("erasure", "erasure_share"):
+        for right in ("DELETE", "TRUNCATE"):
+            assert stack.query(f"SELECT has_table_privilege('{role}', '{table}', '{right}')") == "f", right
 
 
 @pytest.mark.parametrize("role", ["telemetry", "ingest", "export", "reader", "migration"])

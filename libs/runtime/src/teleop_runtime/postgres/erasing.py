@@ -24,8 +24,9 @@ log = get_logger(__name__)
 
 Service = Literal["export-service", "video-ingest-service", "telemetry-service"]
 
-# How soon a service sees that there is something to erase; it takes one query of a few rows.
-ERASE_EVERY_S = 5.0
+# How soon a service sees that there is something to erase, for a person who waits; it takes one query of a
+# few rows.
+ERASE_EVERY_S = 2.0
 # Time limit for all shares of one round: millions of frames, or files of a slow bucket.
 ROUND_TIMEOUT_S = 6 * 3600.0
 

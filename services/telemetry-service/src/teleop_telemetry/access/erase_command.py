@@ -60,7 +60,9 @@ async def _erase_session(pool: Pool, arguments: argparse.Namespace) -> str:
         told += (
             f" of {found['robot_id']}, {told_time(found['start_time'])}: {', '.join(held)} with frames of it"
         )
-    return await _erase(pool, wanted, told, sure=arguments.yes)
+    return await _erase(
+        pool, wanted, told if found else f"{told}: nothing of it is stored", sure=arguments.yes
+    )
 
 
 async def _erase_dataset(pool: Pool, arguments: argparse.Namespace) -> str:
@@ -70,7 +72,9 @@ async def _erase_dataset(pool: Pool, arguments: argparse.Namespace) -> str:
     told = f"dataset {name} of {robot_id}"
     if found:
         told += f": {counted(found['versions'], 'version')}, {counted(found['files'], 'file')}"
-    return await _erase(pool, wanted, told, sure=arguments.yes)
+    return await _erase(
+        pool, wanted, told if found else f"{told}: nothing of it is stored", sure=arguments.yes
+    )
 
 
 async def _erase(pool: Pool, wanted: NewErasure, told: str, *, sure: bool) -> str:
@@ -103,10 +107,17 @@ def _confirmed() -> bool:
 def _account(erased: ErasureView) -> str:
     lines = [f"erased at {told_time(erased.erased_at)}"]
     for each in erased.services:
-        removed = ", ".join(f"{number} {what.replace('_', ' ')}" for what, number in each.removed.items())
+        removed = ", ".join(_told(what, number) for what, number in each.removed.items())
         lines.append(f"  {each.service}: {removed or 'nothing was there'}")
     lines += ["not reached:", *(f"  {copy}" for copy in erased.not_reached)]
     return "\n".join(lines)
+
+
+def _told(what: str, number: int) -> str:
+    """A number of what was removed, as people write it."""
+    if what == "objects_kept_for_others":
+        return f"{counted(number, 'object')} kept for others"
+    return counted(number, what.replace("_", " ").removesuffix("s"))
 
 
 async def _list(pool: Pool, _arguments: argparse.Namespace) -> str:
