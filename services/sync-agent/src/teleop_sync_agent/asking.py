@@ -42,8 +42,9 @@ from teleop_sync_agent.joining import (
     told_joined,
 )
 
-# Between two questions how far the request is: a person may wait for it.
-ASK_AGAIN_S = 5.0
+# Between two questions how far the request is: a person may wait for it. The backend closes connections that
+# are silent for 5 s.
+ASK_AGAIN_S = 3.0
 # Of an agent that was refused: meanwhile somebody may let it join in another way.
 REFUSED_AGAIN_S = 60.0
 

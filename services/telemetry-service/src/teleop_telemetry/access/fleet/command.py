@@ -65,9 +65,10 @@ async def _add_pool(pool: Pool, arguments: argparse.Namespace) -> str:
     made, token = await FleetTable(pool).add_pool(wanted)
     await TokenDirectory(pool).note(OPERATOR, None, "robots pool add", f"the pool {made.name}")
     address = server.netloc + server.path.rstrip("/")
+    robot_id = f"{made.prefix or 'robot_'}01"
     line = pool_line(address, token, tls=server.scheme == "https", authority=on.authority)
     return (
-        f"{line}\nOn each robot's computer: sync-agent join '{line}' --robot_id {made.prefix}01, or "
+        f"{line}\nOn each robot's computer: sync-agent join '{line}' --robot_id {robot_id}, or "
         "LEROBOT_BACKEND_JOIN in the agent's settings"
     )
 
@@ -76,7 +77,7 @@ async def _list_pools(pool: Pool, _arguments: argparse.Namespace) -> str:
     rows = [
         (
             each.name,
-            f"{each.prefix}…",
+            f"{each.prefix}…" if each.prefix else "any",
             f"{each.robots}{'' if each.max_robots is None else f' of {each.max_robots}'}",
             str(each.waiting),
             "an admin approves" if each.approve else "at once",

@@ -40,8 +40,8 @@ from teleop_telemetry.access.limits import Attempts, counted_as
 
 log = get_logger(__name__)
 
-# Of one address: a hundred computers behind it that ask every 10 s how far they are. Nobody can guess what
-# lets a computer in; each try is work for the database.
+# Of one address: thirty computers behind it that ask every 3 s how far they are; more of them wait a little.
+# Nobody can guess what lets a computer in; each try is work for the database.
 MAX_ASKS_PER_MINUTE = 600
 NOT_KEPT = {"Cache-Control": "no-store"}
 NAMES = {
