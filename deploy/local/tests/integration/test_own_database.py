@@ -283,12 +283,15 @@ REQUESTS = {
     ("POST", "/tokens"): ("/tokens", {"json": {"name": "anna", "role": "viewer"}}),
     ("POST", "/join"): ("/join", {"json": {"code": "K7QF-2M9P"}}),
     ("POST", "/people"): ("/people", {"json": {"name": "anna", "role": "viewer"}}),
+    ("POST", "/join/pools"): ("/join/pools", {"json": {"name": "arms", "prefix": "arm_"}}),
+    ("POST", "/join/requests"): ("/join/requests", {"json": {"robot_id": "arm_07", "secret": "A" * 43}}),
+    ("POST", "/erasures"): ("/erasures", {"json": {"session_id": 1}}),
     ("POST", "/sign-in"): ("/sign-in", {"json": {"code": "A" * 43}, "headers": OF_OUR_PAGE}),
     ("POST", "/sign-out"): ("/sign-out", {"headers": {**OF_OUR_PAGE, "Cookie": f"{PLAIN_NAME}={'A' * 43}"}}),
 }
 IN_ADDRESSES = {"robot_id": "robot_A", "name": "ds", "upload_id": UUID(int=1), "export_id": 1}
 IN_ADDRESSES |= {"path": "x.json", "session_id": 1, "video_id": 1, "episode_index": 0, "token_id": 1}
-IN_ADDRESSES |= {"person": "anna"}
+IN_ADDRESSES |= {"person": "anna", "pool": "arms", "code": "K7QF-2M9P", "erasure_id": 1}
 
 # Tags of addresses that ask no database.
 WITHOUT_DATABASE = {"server", "ws", "authority", "me"}
