@@ -22,7 +22,7 @@ HAS_WHEELS = $(UV) pip compile -q --no-deps --only-binary :all: --python-version
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
-.PHONY: help demo run up down logs backup restore test test-api test-root test-stack test-bare test-wheels check coverage fuzz format figures bench chaos lock dist sbom audit openapi docs reference clean
+.PHONY: help demo run up down logs backup restore test test-api test-root test-stack test-bare test-wheels check coverage fuzz format figures bench chaos lock pin dist sbom audit openapi docs reference clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -114,7 +114,11 @@ lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked require
 	done
 
 dist: .venv/installed-local  ## build the wheels that a release consists of, into dist/
+	@$(BIN)/python deploy/release/pin_images.py --check
 	@$(BIN)/python deploy/release/make_wheels.py dist
+
+pin: .venv/installed-local  ## name the images of others by the digests that their tags have now; asks Docker, which asks their registry
+	@$(BIN)/python deploy/release/pin_images.py
 
 sbom: .audit/installed  ## list what each service, the whole and the agent are made of, as CycloneDX, in dist/sbom/
 	mkdir -p dist/sbom

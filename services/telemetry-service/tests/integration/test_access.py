@@ -221,6 +221,19 @@ async def test_the_command_widens_nothing_unasked(command, http):
         await asyncio.to_thread(command, *words)
 
 
+@pytest.mark.parametrize("kind", ["tokens", "people"])
+async def test_the_api_widens_nothing_unasked(http, kind):
+    """As the command: what is left out changes nobody, what is said does."""
+    guest = {"name": f"guest-{kind}", "role": "viewer"}
+    some = await http.post(f"/{kind}", json=guest | {"robot_ids": ["robot_A"]})
+    refused = await http.post(f"/{kind}", json=guest)
+    all_of_them = await http.post(f"/{kind}", json=guest | {"robot_ids": None})
+    left_out = await http.post(f"/{kind}", json=guest)
+    assert [each.status_code for each in (some, refused, all_of_them, left_out)] == [201, 422, 201, 201]
+    assert (refused.json()["code"], refused.json()["field"]) == ("bad_input", "robot_ids")
+    assert (some.json()["robot_ids"], all_of_them.json()["robot_ids"]) == (["robot_A"], None)
+
+
 async def test_the_command_makes_and_revokes_tokens(command, http):
     """What it does is noted, too."""
     token = (await asyncio.to_thread(command, "tokens", "add", "anna", "--role", "viewer")).strip()

@@ -61,12 +61,15 @@ async def make_token(request: Request) -> Response:
     A robot has at most two tokens that work: a third one revokes the oldest.
     """
     wanted = await read_body(request, NewToken)
-    for robot_id in (*(wanted.robot_ids or ()), *([wanted.name] if wanted.role == "robot" else ())):
-        check_robot_id(robot_id, field="name" if wanted.robot_ids is None else "robot_ids")
+    robot_ids = wanted.robot_ids or None
+    for robot_id in (*(robot_ids or ()), *([wanted.name] if wanted.role == "robot" else ())):
+        check_robot_id(robot_id, field="name" if robot_ids is None else "robot_ids")
     if wanted.expires_at is not None and wanted.expires_at <= datetime.now(UTC):
         raise BadInput("expires_at must be in the future", field="expires_at")
     table: TokenTable = request.state.token_table
-    made = await table.add(wanted.name, wanted.role, wanted.robot_ids, wanted.expires_at)
+    made = await table.add(
+        wanted.name, wanted.role, robot_ids, wanted.expires_at, widens=wanted.robot_ids is None
+    )
     request.state.subject = f"{made.prefix}… of the {made.role} {made.name}"
     return JsonResponse(made, 201, headers=NOT_KEPT)
 

@@ -73,7 +73,7 @@ async def _new_link(pool: Pool, arguments: argparse.Namespace) -> str:
 
 async def _link_admin(pool: Pool, arguments: argparse.Namespace) -> str:
     page = _page(arguments)
-    made, code = await PeopleTable(pool).add(ADMIN, "admin", None)
+    made, code = await PeopleTable(pool).add(ADMIN, "admin", None, widens=True)
     await TokenDirectory(pool).note(OPERATOR, None, "admin-link", f"the {made.role} {made.name}")
     return _told(made, page, code)
 

@@ -40,10 +40,11 @@ async def add_person(request: Request) -> Response:
     Another role ends the sessions that they have.
     """
     wanted = await read_body(request, NewPerson)
-    for robot_id in wanted.robot_ids or ():
+    robot_ids = wanted.robot_ids or None
+    for robot_id in robot_ids or ():
         check_robot_id(robot_id, field="robot_ids")
     table: PeopleTable = request.state.people_table
-    made, code = await table.add(wanted.name, wanted.role, wanted.robot_ids)
+    made, code = await table.add(wanted.name, wanted.role, robot_ids, widens=wanted.robot_ids is None)
     request.state.subject = f"the {made.role} {made.name}"
     return _link(request, made, code)
 

@@ -99,7 +99,7 @@ class PeopleTable:
         self._pool = pool
 
     async def add(
-        self, name: str, role: PersonRole, robot_ids: Sequence[str] | None, *, widens: bool = True
+        self, name: str, role: PersonRole, robot_ids: Sequence[str] | None, *, widens: bool
     ) -> tuple[MadeLink, str]:
         """A person who may sign in, what the link is for, and the code for it.
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from teleop_runtime.access.principal import How
 from teleop_runtime.access.roles import Need, PersonRole, Role
 from teleop_schema.identifiers import RobotId
@@ -26,12 +26,13 @@ class NewPerson(Struct, forbid_unknown_fields=True, kw_only=True):
 
     name       also by what a proxy knows them, if one signs people in; upper and lower case are the same
     role       what they may do
-    robot_ids  the only robots whose data they may touch; null: all. Tokens of that name and role follow
+    robot_ids  the only robots whose data they may touch; null, or left out: all, but left out nobody is let
+               to all who was for some only. Tokens of that name and role follow
     """
 
     name: PersonName
     role: PersonRole
-    robot_ids: Annotated[tuple[RobotId, ...], Meta(min_length=1, max_length=1000)] | None = None
+    robot_ids: Annotated[tuple[RobotId, ...], Meta(min_length=1, max_length=1000)] | UnsetType | None = UNSET
 
 
 class PersonView(Struct, kw_only=True):

@@ -107,7 +107,7 @@ class TokenTable:
         robot_ids: Sequence[str] | None,
         expires_at: datetime | None,
         *,
-        widens: bool = True,
+        widens: bool,
     ) -> MadeToken:
         """A new token; older ones of a robot that has more than LIVE_TOKENS_OF_A_ROBOT are revoked.
 
@@ -193,8 +193,8 @@ async def check_not_narrowed(connection: Connection, name: str, roles: Sequence[
         mine = ", ".join(narrowed)
         raise BadInput(
             f"{name} is for data of {mine} only, and would be for that of all robots from now on",
-            field="--robot",
-            hint="name the robots again with --robot, or say --all-robots",
+            field="robot_ids",
+            hint='name the robots again (--robot), or say so: "robot_ids": null (--all-robots)',
         )
 
 

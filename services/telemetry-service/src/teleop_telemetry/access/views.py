@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from teleop_runtime.access.roles import Role
 from teleop_schema.identifiers import RobotId
 
@@ -17,14 +17,15 @@ class NewToken(Struct, forbid_unknown_fields=True, kw_only=True):
 
     name        of the person or program; of the robot, if that is the role
     role        what it may do
-    robot_ids   the only robots whose data it may touch; null: all. Older tokens of that name and role
-                follow: what a principal may do is said once, for all its tokens
+    robot_ids   the only robots whose data it may touch; null, or left out: all, but left out nobody is let
+                to all who was for some only. Older tokens of that name and role follow: what a principal
+                may do is said once, for all its tokens
     expires_at  RFC 3339 with its offset; null: never
     """
 
     name: Name
     role: Role
-    robot_ids: Annotated[tuple[RobotId, ...], Meta(min_length=1, max_length=1000)] | None = None
+    robot_ids: Annotated[tuple[RobotId, ...], Meta(min_length=1, max_length=1000)] | UnsetType | None = UNSET
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
 
 
