@@ -137,6 +137,7 @@ def test_a_robot_joins_loses_its_token_and_joins_again(backend, on_server, on_ro
     assert reader not in log
 
 
+@pytest.mark.parametrize("backend", [TLS], indirect=True)
 def test_the_agent_sends_with_the_same_token(backend, on_server, on_robot, tmp_path):
     """It waits without one, and says why; with it, everything is safe."""
     url = backend.url
@@ -186,6 +187,7 @@ def test_another_backend_in_its_place_gets_nothing(backend, on_server, on_robot,
     assert client.drain(timeout_s=PATIENCE_S) == 120
 
 
+@pytest.mark.parametrize("backend", [TLS], indirect=True)
 def test_robots_of_a_fleet_join_by_themselves(backend, on_server, on_robot, tmp_path, monkeypatch):
     """The line is in the settings of their image; it works once for each, however often it is used."""
     said = on_server("robots", "pool", "add", "arms", "--prefix", "robot_", "--server", backend.url)
@@ -221,6 +223,7 @@ def test_robots_of_a_fleet_join_by_themselves(backend, on_server, on_robot, tmp_
     assert agent.returncode == 0
 
 
+@pytest.mark.parametrize("backend", [TLS], indirect=True)
 def test_a_robot_asks_and_an_admin_approves(backend, on_server, on_robot, tmp_path):
     """Both see the code and the pin; nothing comes in before, and whoever is denied hears it."""
     words = ["join", backend.url, "--robot_id", "robot_A", "--ask"]

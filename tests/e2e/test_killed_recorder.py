@@ -195,8 +195,13 @@ def opened(root: Path) -> Any:
 
 
 def export(http: httpx.Client, sessions: list[int], into: Path) -> Path:
-    """The dataset of these sessions, as a folder."""
-    body = {"session_ids": sessions, "repo_id": f"u/{into.name}", "include_capture_time": False}
+    """The dataset of these sessions, as a folder; a busy machine records less often than it declares."""
+    body = {
+        "session_ids": sessions,
+        "repo_id": f"u/{into.name}",
+        "include_capture_time": False,
+        "fps": SMALL["fps"],
+    }
     url = ""
     deadline = time.monotonic() + PATIENCE_S
     while True:

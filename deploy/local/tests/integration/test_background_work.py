@@ -90,6 +90,7 @@ OTHERS = {
     ("teleop_runtime/serving/graceful.py", "handle"): "the drain before the end: logs its errors",
     ("teleop_runtime/serving/starting.py", "__init__"): "the life of all parts: its errors end the server",
     ("teleop_runtime/serving/guard.py", "_while_valid"): ENDS_WITH_ITS_CALLER,
+    ("teleop_runtime/serving/guard.py", "_events_while_valid"): ENDS_WITH_ITS_CALLER,
     ("teleop_runtime/serving/operations.py", "answer"): ENDS_WITH_ITS_CALLER,
     ("teleop_runtime/serving/operations.py", "while_connected"): "around `answer`, see there",
     ("teleop_runtime/store/writers.py", "run"): ENDS_WITH_ITS_CALLER,

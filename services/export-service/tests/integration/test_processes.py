@@ -18,7 +18,7 @@ from teleop_testing.waiting import PATIENCE_S
 
 FRAMES = 300_000
 # Shares of the time that an export takes.
-KILLED_AT = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
+KILLED_AT = (0.25, 0.6, 0.9)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from teleop_client.credentials import (
     trusting,
 )
 from teleop_client.persevering import persevere
+from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_robot_id
 
@@ -259,5 +260,5 @@ def _read_secrets() -> tuple[AskedAs, ...]:
         return msgspec.json.decode(path.read_bytes(), type=tuple[AskedAs, ...])
     except FileNotFoundError:
         return ()
-    except msgspec.MsgspecError as error:
+    except DECODE_ERRORS as error:
         raise AgentError(f"{path} is damaged ({error}): remove it, and ask again") from error

@@ -306,6 +306,8 @@ async def test_every_address_is_described(http):
         "/sign-out",
         "/audit",
         "/authority",
+        "/erasures",
+        "/erasures/{erasure_id}",
     }
 
 
