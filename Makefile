@@ -22,7 +22,7 @@ HAS_WHEELS = $(UV) pip compile -q --no-deps --only-binary :all: --python-version
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
-.PHONY: help demo run up down logs backup restore test test-api test-root test-stack test-bare test-wheels check coverage fuzz format figures bench chaos lock pin dist sbom audit openapi docs reference clean
+.PHONY: help demo run up down logs backup restore test test-long test-api test-root test-stack test-bare test-wheels check coverage fuzz format figures bench chaos lock pin dist sbom audit openapi docs reference clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,8 +48,11 @@ backup: | $(filter .compose/%,$(COMPOSE))  ## copy the running stack's database 
 restore: | $(filter .compose/%,$(COMPOSE))  ## FROM=backups/<time>: bring a backup into an empty stack
 	@COMPOSE="$(COMPOSE)" deploy/stack/restore.sh "$(FROM)"
 
-test: .venv/installed-dev  ## every test on real parts, as an ordinary user, but for those that need docker
-	$(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TESTS)
+test: .venv/installed-dev  ## the tests on real parts, as an ordinary user, but for the long ones and those that need docker
+	$(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest -m "not long" -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TESTS)
+
+test-long: .venv/installed-dev  ## the long ones, each about a minute
+	$(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest -m long -n $(TEST_PROCESSES) --dist loadgroup $$(grep -rl --include='test_*.py' 'mark\.long' $(SOURCES))
 
 test-api: .venv/installed-dev  ## schemathesis: 100 made-up requests for each operation, where `make test` makes 4; and as each role
 	TELEOP_API_EXAMPLES=100 $(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest deploy/local -k schemathesis

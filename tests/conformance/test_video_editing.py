@@ -127,6 +127,7 @@ def test_exports_merge_with_each_other(lerobot, exporter, filmed, tmp_path):
     assert counters(merged) == [*pictures(0, 1, 2), *range(50)]
 
 
+@pytest.mark.long("a policy is trained")
 def test_act_trains_on_pictures(lerobot, dataset, tmp_path):
     """Two steps on the CPU, with the export as it is."""
     small = ("--policy.chunk_size=8", "--policy.n_action_steps=8", "--policy.dim_model=32")

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from lerobot.datasets.dataset_tools import merge_datasets, remove_feature
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from teleop_testing.waiting import PATIENCE_S, wait_for
@@ -161,6 +162,7 @@ def same_after_merging(datasets: list[LeRobotDataset], rows: pa.Table, folder: P
         assert found.column(name).to_pylist() == values, name
 
 
+@pytest.mark.long("LeRobot records twice")
 def test_added_columns_come_back_as_lerobot_wrote_them(backend, start, output, tmp_path):
     """Rows, tasks, types, features and statistics of the export are those of the dataset that LeRobot's own
     API wrote while the plugin listened; LeRobot opens both, merges them, and makes batches of them."""

@@ -136,6 +136,7 @@ def check_all_is_back(site: Site, before: dict[str, int], pictures: list[Any], n
     assert {row["state"] for row in status["datasets"]} == {"stored"}
 
 
+@pytest.mark.long("a recording, a loss and a restore, of which the gate has one")
 def test_a_database_of_an_hour_ago(site):
     """Base copy taken, work goes on, copy put back: what was stored since comes from the robot once more."""
     before = site.sessions()
@@ -182,6 +183,7 @@ def test_a_lost_database(site):
     assert site.objects() >= objects
 
 
+@pytest.mark.long("a recording, a loss and a restore, of which the gate has one")
 def test_a_lost_database_and_no_agent(backend, tmp_path):
     """The next recording asks for what an older one brought: its samples and pictures come once more."""
     site = Site(backend, Path(backend.environment["LEROBOT_BACKEND_DATA_DIR"]).parent, tmp_path)
@@ -206,6 +208,7 @@ def test_a_lost_database_and_no_agent(backend, tmp_path):
     assert site.pictures(complete()[older.name]) == pictures != []
 
 
+@pytest.mark.long("a recording, a loss and a restore, of which the gate has one")
 def test_a_lost_store_with_an_archive(backend, tmp_path):
     """Samples that had left the database are lost with the store; the spool still has them."""
     server = Path(backend.environment["LEROBOT_BACKEND_DATA_DIR"]).parent

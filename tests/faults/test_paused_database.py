@@ -6,6 +6,7 @@ from pathlib import Path
 
 import asyncpg
 import psutil
+import pytest
 from resending import ResendingRobot
 from teleop_backend.postgres import EmbeddedPostgres
 from teleop_testing.backends.processes import own_postgres, telemetry_process
@@ -54,6 +55,7 @@ async def paused_rss(postgres: EmbeddedPostgres, service: psutil.Process) -> int
     return most
 
 
+@pytest.mark.long("the database stands still")
 async def test_paused_database_costs_neither_memory_nor_frames(monkeypatch):
     """The service's memory stays bounded, and once the database goes on, every frame is there once."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))

@@ -27,6 +27,7 @@ MOST_SENT = 1.5
 FAULTS = ["agent"] * 5 + ["server"] * 3 + ["line"] * 2
 
 
+@pytest.mark.long("a minute is recorded")
 async def test_backup_is_byte_identical_and_sends_little_twice(database_url, database, tmp_path, capsys):
     """The agent dies five times, the server three times, the line twice; the copy is the original."""
     outputs = tmp_path / "outputs"

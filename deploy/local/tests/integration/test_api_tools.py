@@ -139,6 +139,7 @@ def test_a_client_in_python(written, backend, tmp_path):
     assert httpx.get(f"{backend}/exports", timeout=PATIENCE_S).json()["exports"][0]["status"] == "done"
 
 
+@pytest.mark.long("four requests for each operation")
 @pytest.mark.parametrize("role", ROLES)
 def test_schemathesis_finds_nothing(tmp_path, role):
     """Made-up requests, right and wrong ones, are answered as the description says, whoever sends them."""

@@ -61,6 +61,7 @@ def peak_mb(record, film, store, database, database_url, tmp_path, backend):
     return peak_mb
 
 
+@pytest.mark.long("long episodes")
 async def test_memory_is_bounded_by_an_episode(peak_mb):
     """Eight times the episodes take hardly more memory than one and its successor."""
     few, many = await peak_mb(3, 40_000), await peak_mb(24, 40_000)
@@ -68,6 +69,7 @@ async def test_memory_is_bounded_by_an_episode(peak_mb):
     assert many < few + 60, f"{few} MB for 3 episodes, {many} MB for 24"
 
 
+@pytest.mark.long("an hour of video")
 async def test_memory_does_not_grow_with_the_video(peak_mb):
     """Eight times the episodes with two cameras: packets pass through, pictures are looked at one by one."""
     cameras = ("front", "wrist")

@@ -18,7 +18,7 @@ from teleop_testing.waiting import PATIENCE_S
 
 FRAMES = 300_000
 # Shares of the time that an export takes.
-KILLED_AT = (0.25, 0.6, 0.9)
+KILLED_AT = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
 
 
 @pytest.fixture
@@ -122,6 +122,7 @@ async def test_killed_while_video_is_copied(process, record, film, tmp_path):
     assert not [each for each in folder.rglob("*") if each.name.startswith(".")]
 
 
+@pytest.mark.long("an export, seven times")
 async def test_killed_at_any_moment_with_video(process, record, film, tmp_path):
     """kill -9 at moments spread over the whole making: what can be seen is whole, in the end it is there."""
     session = await record(6000, episodes=list(pairwise(range(0, 6001, 600))))

@@ -84,9 +84,12 @@ def tried() -> Callable[[str, str, str, str], None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The mark of tests that an ordinary user can't run: `@pytest.mark.root("why")`."""
+    """The marks of tests that an ordinary user can't run, and of those that take long, each with its why."""
     config.addinivalue_line(
         "markers", "root(why): only root may do what this test does, and why that is needed"
+    )
+    config.addinivalue_line(
+        "markers", "long(why): takes about a minute, and something shorter is near it: `make test-long`"
     )
     hear_terminals()
 

@@ -21,7 +21,7 @@ from teleop_testing.waiting import PATIENCE_S
 
 PROGRAMS = ("ceph-mon", "ceph-osd", "ceph", "radosgw", "radosgw-admin", "ceph-authtool", "monmaptool")
 # It starts in some seconds; these say only when to give up.
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = PATIENCE_S
 STOP_TIMEOUT_S = 20.0
 KEY, SECRET = "testkey", "testsecret"
 
