@@ -60,7 +60,8 @@ async def check(
     assert ledger["complete"] or (ledger["cameras"] and not (filed and status == "complete")), ledger
     assert (ledger["missing"], ledger["unaccounted"], ledger["duplicates"]) == (0, 0, 0)
     logged = robot.logged()
-    assert 0 <= ledger["committed"] - len(logged) <= (status == "interrupted")
+    more = ledger["committed"] - len(logged)
+    assert 0 <= more <= (status == "interrupted"), f"{more} frames more than it noted: {ledger}"
     async with Database.connect(database_url) as database:
         rows = await database.fetch(
             "SELECT frame_index, state, action FROM teleop_frame WHERE session_id = $1 ORDER BY frame_index",
