@@ -18,6 +18,7 @@ from teleop_runtime.serving.problems import as_problem
 from teleop_runtime.settings import load_settings, read_command_line
 from teleop_runtime.store import ObjectMissing, Store, StoreUnusable, open_store
 from teleop_runtime.trouble import trouble_of
+from teleop_schema.decoding import prepare_types
 from teleop_schema.errors import BackendError, NoSpace, StorageUnavailable
 
 from teleop_export.arrow import do_without_pandas, give_memory_back
@@ -238,6 +239,7 @@ def main() -> None:
     read_command_line(__doc__, ExportSettings, HubSettings)
     settings = load_settings(ExportSettings)
     configure_logs(settings.log_level)
+    prepare_types()
     try:
         asyncio.run(until_asked_to_end(work_alone(settings, load_settings(HubSettings))))
     except CannotStart as error:

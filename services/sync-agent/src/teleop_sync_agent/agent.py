@@ -13,6 +13,7 @@ import msgspec
 from teleop_client.backend_http import BackendHttp
 from teleop_client.uploading import Interrupted, Refused
 from teleop_dataset.readiness import QUIET_NS
+from teleop_schema.decoding import prepare_types
 from teleop_schema.files import DatasetVersion
 
 from teleop_sync_agent.errors import AgentError, ServerAway, Stuck, first_of
@@ -57,6 +58,7 @@ class Agent:
         self.state = AgentState(state_path(settings.state_dir, settings.robot_id), hold=True)
         self.state.set_room_aside()
         self._receipts = {root: Receipts(root) for root in settings.roots}
+        prepare_types()
         try:
             for root, receipts in self._receipts.items():
                 if receipts.hold():

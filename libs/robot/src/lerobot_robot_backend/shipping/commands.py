@@ -10,6 +10,7 @@ from teleop_client.address import backend_url_option
 from teleop_client.credentials import TOKEN_VARIABLE, URL_VARIABLE, Tokens
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.commands.variables import mistyped
+from teleop_schema.decoding import prepare_types
 
 from lerobot_robot_backend.shipping.named_folder import check_named
 from lerobot_robot_backend.spool.stream import SpoolError
@@ -38,6 +39,7 @@ def shipper_parser(module: str, description: str | None) -> Parser:
 def run_shipper(chosen: argparse.Namespace, ship: Callable[[], int]) -> int:
     """Exit code of `ship`; EXIT_FAILED if the folder is the wrong one, or can't be used."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    prepare_types()
     for line in mistyped(os.environ):
         log.warning("%s", line)
     try:

@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
+from teleop_schema.decoding import prepare_types
 from teleop_schema.errors import BackendError, StorageUnavailable
 
 from teleop_runtime.access.forward_auth import ForwardAuth
@@ -214,6 +215,7 @@ def assemble(
     forward_auth   what the proxies say of people; None: nothing that counts
     room           for connections; None: they are not counted
     """
+    prepare_types()
     posture = Posture(exposure, trust_network, frozenset(names), open_metrics)
     health = Health()
     state: dict[str, Any] = {}
