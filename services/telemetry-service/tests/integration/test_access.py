@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import os
 import re
-import subprocess
-import sys
 
 import httpx
 import pytest
@@ -167,38 +164,20 @@ async def test_a_trusted_network_makes_no_tokens(lab, http):
     assert made.status_code == 201
 
 
-@pytest.fixture
-def command(database_url):
-    """Runs the command of the service's container."""
-
-    def command(*words, status=0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "teleop_telemetry.access", *words],
-            env={**os.environ, "DATABASE_URL": database_url},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-        )
-        assert done.returncode == status, done.stderr
-        return done.stdout if status == 0 else done.stderr
-
-    return command
-
-
 async def test_the_command_lets_a_robot_join(command, http):
     """With the address that the robot needs."""
-    said = await asyncio.to_thread(command, "robots", "add", "robot_A", "--server", "http://10.0.0.5:8000")
+    said = await command("robots", "add", "robot_A", "--server", "http://10.0.0.5:8000")
     line, hint = said.splitlines()
     code = re.fullmatch(r"lrb://10\.0\.0\.5:8000/\?code=(\w{4}-\w{4})", line)
     assert f"sync-agent join '{line}'" in hint
-    assert "waiting" in await asyncio.to_thread(command, "robots", "list")
+    assert "waiting" in await command("robots", "list")
     assert (await join(http, code[1])).status_code == 200
-    listed = (await asyncio.to_thread(command, "robots", "list")).splitlines()
+    listed = (await command("robots", "list")).splitlines()
     assert listed[1].split() == ["robot_A", "1", "never"]
-    said = await asyncio.to_thread(command, "robots", "add", "robot_B", "--server", "https://lab.example.org")
+    said = await command("robots", "add", "robot_B", "--server", "https://lab.example.org")
     assert said.startswith("lrbs://lab.example.org/?code=")
     behind = "https://lab.example.org/robots/backend/"
-    said = await asyncio.to_thread(command, "robots", "add", "robot_B", "--server", behind)
+    said = await command("robots", "add", "robot_B", "--server", behind)
     assert said.startswith("lrbs://lab.example.org/robots/backend/?code=")
 
 
@@ -206,13 +185,13 @@ async def test_the_command_widens_nothing_unasked(command, http):
     """Whoever was for some robots stays so, unless somebody says otherwise; so do people."""
     for kind in ("tokens", "people"):
         words = (kind, "add", f"guest-{kind}", "--role", "viewer")
-        await asyncio.to_thread(command, *words, "--robot", "robot_A")
-        refused = await asyncio.to_thread(command, *words, status=1)
+        await command(*words, "--robot", "robot_A")
+        refused = await command(*words, status=1)
         assert f"guest-{kind} is for data of robot_A only" in refused
         assert "--all-robots" in refused
-        await asyncio.to_thread(command, *words, "--all-robots")
-        assert "robot_A" not in await asyncio.to_thread(command, kind, "list")
-    both = await asyncio.to_thread(command, *words, "--robot", "a", "--all-robots", status=2)
+        await command(*words, "--all-robots")
+        assert "robot_A" not in await command(kind, "list")
+    both = await command(*words, "--robot", "a", "--all-robots", status=2)
     assert "not allowed with" in both
 
 
@@ -231,17 +210,17 @@ async def test_the_api_widens_nothing_unasked(http, kind):
 
 async def test_the_command_makes_and_revokes_tokens(command, http):
     """What it does is noted, too."""
-    token = (await asyncio.to_thread(command, "tokens", "add", "anna", "--role", "viewer")).strip()
+    token = (await command("tokens", "add", "anna", "--role", "viewer")).strip()
     assert kind_of(token) == "viewer"
-    listed = await asyncio.to_thread(command, "tokens", "list")
+    listed = await command("tokens", "list")
     assert "anna" in listed
     assert token not in listed
     assert (await http.get("/sessions", headers=bearer(token))).status_code == 200
     prefix = listed.splitlines()[1].split()[1]
-    assert "is revoked" in await asyncio.to_thread(command, "tokens", "revoke", prefix)
-    assert "revoked" in await asyncio.to_thread(command, "tokens", "list")
-    assert "there is no token" in await asyncio.to_thread(command, "tokens", "revoke", "x", status=1)
-    assert "robot_id" in await asyncio.to_thread(command, "robots", "add", "../x", status=1)
+    assert "is revoked" in await command("tokens", "revoke", prefix)
+    assert "revoked" in await command("tokens", "list")
+    assert "there is no token" in await command("tokens", "revoke", "x", status=1)
+    assert "robot_id" in await command("robots", "add", "../x", status=1)
     changes = (await http.get("/audit")).json()["changes"]
     assert [each["action"] for each in changes] == ["tokens revoke", "tokens add"]
     assert token not in json.dumps(changes)

@@ -1,17 +1,13 @@
 """Robots join with the line of their fleet, or once an admin approves; no robot is taken over."""
 
 import asyncio
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 from teleop_runtime.access.sessions import make_secret
 from teleop_runtime.access.tokens import kind_of
 from teleop_telemetry.access.fleet import table
 from teleop_telemetry.access.limits import counted_as
-from teleop_testing.waiting import PATIENCE_S
 
 DENIED = (403, "join_denied", False)
 KNOWN = (403, "robot_known", False)
@@ -200,40 +196,23 @@ def test_addresses_of_one_network_count_as_one(address, counted):
     assert counted_as(address) == counted
 
 
-@pytest.fixture
-def command(database_url):
-    """Runs the command of the service's container."""
-
-    async def command(*words, status=0) -> str:
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-m", "teleop_telemetry.access", "robots", *words],
-            env={**os.environ, "DATABASE_URL": database_url},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-        )
-        assert done.returncode == status, done.stderr
-        return done.stdout if status == 0 else done.stderr
-
-    return command
-
-
 async def test_the_command_makes_lines_for_fleets(command, http):
     """With the address that the robots need, and lists and removes them."""
     server = "https://lab.example.org/robots/"
-    said = await command("pool", "add", "arms", "--prefix", "arm_", "--max", "1", "--server", server)
+    said = await command(
+        "robots", "pool", "add", "arms", "--prefix", "arm_", "--max", "1", "--server", server
+    )
     line = said.splitlines()[0]
     assert line.startswith("lrbs://lab.example.org/robots/?pool=lrb_pool_")
     pool = line.partition("=")[2]
     assert (await ask(http, "arm_01", make_secret(), pool)).status_code == 200
-    listed = (await command("pool", "list")).splitlines()[1].split()
+    listed = (await command("robots", "pool", "list")).splitlines()[1].split()
     assert listed == ["arms", "arm_…", "1", "of", "1", "0", "at", "once", "never"]
-    assert "is removed" not in await command("pool", "remove", "arms")
+    assert "is removed" not in await command("robots", "pool", "remove", "arms")
     assert outcome(await ask(http, "arm_02", make_secret(), pool)) == FAILED
-    assert "there is no pool" in await command("pool", "remove", "arms", status=1)
+    assert "there is no pool" in await command("robots", "pool", "remove", "arms", status=1)
     for wrong in (["a/b"], ["arms", "--max", "0"], ["arms", "--prefix", "-"]):
-        assert "letters, digits" in await command("pool", "add", *wrong, status=1)
+        assert "letters, digits" in await command("robots", "pool", "add", *wrong, status=1)
     actions = [each["action"] for each in (await http.get("/audit")).json()["changes"]]
     assert actions == ["robots pool remove", "ask_to_join", "robots pool add"]
 
@@ -241,13 +220,13 @@ async def test_the_command_makes_lines_for_fleets(command, http):
 async def test_the_command_decides_who_joins(command, http):
     """With what the robot's computer shows."""
     codes = [(await ask(http, name, make_secret())).json()["code"] for name in ("arm_01", "arm_02")]
-    told = await command("waiting")
+    told = await command("robots", "waiting")
     assert [line.split()[:2] for line in told.splitlines()[1:]] == [
         [codes[0], "arm_01"],
         [codes[1], "arm_02"],
     ]
-    assert "arm_01 joins" in await command("approve", codes[0])
-    assert "is refused" in await command("deny", codes[1])
-    assert "no robot waits" in await command("approve", codes[1], status=1)
+    assert "arm_01 joins" in await command("robots", "approve", codes[0])
+    assert "is refused" in await command("robots", "deny", codes[1])
+    assert "no robot waits" in await command("robots", "approve", codes[1], status=1)
     actions = [each["action"] for each in (await http.get("/audit")).json()["changes"]]
     assert actions == ["robots deny", "robots approve"]

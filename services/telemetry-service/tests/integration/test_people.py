@@ -4,10 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
 
 import httpx
 import pytest
@@ -23,25 +20,6 @@ from teleop_testing.waiting import PATIENCE_S, wait_for
 
 FAILED = (403, "sign_in_failed", False)
 COOKIE = re.compile(r"(\S+)=([\w-]{43}); Path=/; Max-Age=\d+; HttpOnly; SameSite=Lax(; Secure)?")
-
-
-@pytest.fixture
-def command(database_url):
-    """Runs the command of the service's container."""
-
-    async def command(*words, status=0) -> str:
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-m", "teleop_telemetry.access", *words],
-            env={**os.environ, "DATABASE_URL": database_url},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-        )
-        assert done.returncode == status, done.stderr
-        return done.stdout if status == 0 else done.stderr
-
-    return command
 
 
 @pytest_asyncio.fixture
