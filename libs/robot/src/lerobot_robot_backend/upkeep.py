@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from teleop_client.credentials import Tokens
+from teleop_schema.decoding import prepare_types
 
 from lerobot_robot_backend.children import Attempts, start_child
 from lerobot_robot_backend.shipping.commands import EXIT_LOCKED
@@ -84,6 +85,7 @@ class Upkeep:
         self._stop = threading.Event()
         for shipper in self._shippers:
             shipper.start()
+        prepare_types()
         self._thread = threading.Thread(target=self._run, name="telemetry upkeep", daemon=True)
         self._thread.start()
 

@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+from teleop_schema.decoding import prepare_types
 from teleop_schema.files import DroppedFrames
 from teleop_schema.words import size_text
 
@@ -239,6 +240,7 @@ class Finisher:
         self._stream_dir = stream_dir
         self._named: set[Path] = set()
         self._paths: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        prepare_types()
         self._thread = threading.Thread(target=self._run, name="segment finisher")
         self._thread.start()
 
