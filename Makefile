@@ -22,7 +22,7 @@ HAS_WHEELS = $(UV) pip compile -q --no-deps --only-binary :all: --python-version
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
-.PHONY: help demo run up down logs backup restore test test-long test-api test-root test-stack test-bare test-wheels check coverage fuzz format figures bench chaos lock pin dist sbom audit openapi docs reference clean
+.PHONY: help demo run up down logs backup restore test test-long test-api test-root test-stack test-stack-long test-bare test-wheels check coverage fuzz format figures bench chaos lock pin dist sbom audit openapi docs reference clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,7 +52,7 @@ test: .venv/installed-dev  ## the tests on real parts, as an ordinary user, but 
 	$(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest -m "not long" -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-long: .venv/installed-dev  ## the long ones, each about a minute
-	$(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest -m long -n $(TEST_PROCESSES) --dist loadgroup $$(grep -rl --include='test_*.py' 'mark\.long' $(SOURCES))
+	$(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest -m long -n $(TEST_PROCESSES) --dist loadgroup $$(grep -rl --include='test_*.py' --exclude-dir=stack 'mark\.long' $(SOURCES))
 
 test-api: .venv/installed-dev  ## schemathesis: 100 made-up requests for each operation, where `make test` makes 4; and as each role
 	TELEOP_API_EXAMPLES=100 $(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest deploy/local -k schemathesis
@@ -60,8 +60,11 @@ test-api: .venv/installed-dev  ## schemathesis: 100 made-up requests for each op
 test-root: .venv/installed-dev  ## the few tests of what only root may do
 	$(BIN)/pytest -m root $$(grep -rl --include='test_*.py' 'mark\.root' $(SOURCES))
 
-test-stack: .venv/installed-dev | $(filter .compose/%,$(COMPOSE))  ## the real compose.yaml, built, started and hurt
-	COMPOSE="$(COMPOSE)" $(BIN)/pytest tests/stack
+test-stack: .venv/installed-dev | $(filter .compose/%,$(COMPOSE))  ## the real compose.yaml, built, started and hurt, but for the long ones
+	COMPOSE="$(COMPOSE)" $(BIN)/pytest -m "not long" tests/stack
+
+test-stack-long: .venv/installed-dev | $(filter .compose/%,$(COMPOSE))  ## the same, but those that each take a minute or so
+	COMPOSE="$(COMPOSE)" $(BIN)/pytest -m long tests/stack
 
 test-bare: .venv/installed-dev  ## demo and test in a container of Debian, Python and make, by root and another user
 	$(BIN)/python tests/stack/bare.py

@@ -39,6 +39,7 @@ def test_a_restart_of_the_whole_stack_keeps_everything(stack, recorded):
     assert (stack.query(CONTENTS), stack.hashes_of_files()) == before
 
 
+@pytest.mark.long("a second stack, and fifty robots at both")
 async def test_a_backup_made_under_load_restores_to_the_same_data(stack, other_stack, recorded, tmp_path):
     """Rows and files of a moment, in an empty stack: counted and hashed, and its robots can go on there."""
     async with streaming(stack, "backed_up"):

@@ -16,6 +16,7 @@ from teleop_testing.datasets.files import dataset_file
 from teleop_testing.waiting import PATIENCE_S, until, wait_for
 from uploads import Bytes
 
+pytestmark = pytest.mark.long("two stacks more, one of them beside a database of its own")
 PARTS_BYTES = 12 * 1024 * 1024
 
 

@@ -87,6 +87,7 @@ def test_make_up_keeps_the_replicas(scaled):
         assert len(scaled.containers(service)) == replicas, service
 
 
+@pytest.mark.long("fifty robots stream while images are built")
 async def test_an_upgrade_under_load_loses_nothing(scaled):
     """New images, migrations, then other containers in place of the old ones; robots are asked to go on."""
     before = {container.id for container in scaled.containers("telemetry-service")}
@@ -106,6 +107,7 @@ async def test_an_upgrade_under_load_loses_nothing(scaled):
     assert all(robot.drains for robot in robots)
 
 
+@pytest.mark.long("fifty robots wait for the database")
 async def test_the_database_may_be_killed(scaled):
     """kill -9 of PostgreSQL's container: nobody is told that something is safe until it is back."""
     async with streaming(scaled, "database") as robots:
@@ -116,6 +118,7 @@ async def test_the_database_may_be_killed(scaled):
         await go_on(robots)
 
 
+@pytest.mark.long("fifty robots wait for the proxy")
 async def test_the_proxy_may_be_killed(scaled):
     """kill -9 of the one door: robots knock until it is open again."""
     async with streaming(scaled, "proxy"):
@@ -155,6 +158,7 @@ async def test_an_upload_goes_on_when_its_replica_is_killed(scaled):
         assert hashlib.sha256((await client.get(address)).content).hexdigest() == file.sha256
 
 
+@pytest.mark.long("half a million frames, exported twice")
 async def test_what_a_killed_worker_began_another_one_finishes(scaled):
     """Both are at work when one is killed, and nothing but whole exports is left."""
     robot = ResendingRobot("long", [scaled.address], batch_frames=LONG_BATCH)

@@ -13,6 +13,7 @@ from teleop_backend.postgres_programs import bundled_programs
 from teleop_testing.backends.processes import free_port
 from teleop_testing.waiting import PATIENCE_S
 
+pytestmark = pytest.mark.long("the stack is made again with a port for the database, and without")
 FILES = (REPOSITORY / "compose.yaml", REPOSITORY / "deploy/compose.sql.yaml")
 
 

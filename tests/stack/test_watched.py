@@ -12,6 +12,7 @@ from recorder import record
 from stack import REPOSITORY, Stack, in_thread
 from teleop_testing.waiting import PATIENCE_S, until, wait_for
 
+pytestmark = pytest.mark.long("Prometheus looks every 15 s")
 MONITORING = REPOSITORY / "deploy/monitoring"
 # Prometheus looks at the services, and at its rules, every 15 s.
 LOOK_EVERY_S = 0.5

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -32,10 +32,14 @@ _numbers = itertools.count()
 MEMORY = Path("/dev/shm")
 # What the shared server's data and log take at most, with room for what tests put there.
 MEMORY_BYTES = 4 << 30
+# Lines of the shared server's log that a failed test shows at most.
+LOG_LINES = 60
+_log = pytest.StashKey[Path]()
+_log_begins = pytest.StashKey[int]()
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[EmbeddedPostgres]:
+def postgres(pytestconfig: pytest.Config) -> Iterator[EmbeddedPostgres]:
     """A running PostgreSQL, shared by all tests that do not hurt it; its own database is migrated.
 
     Its data lie in memory if there is room: a database made and removed for each test keeps a disk busy.
@@ -44,6 +48,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(folder, settings={"max_connections": "300", "max_wal_size": "256MB"})
     server.start()
     migrate(server.url())
+    pytestconfig.stash[_log] = server.log
     yield server
     server.stop()
     shutil.rmtree(folder, ignore_errors=True)
@@ -111,6 +116,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if mark := item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason=f"needs root: {mark.args[0]}"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Remember where in the shared server's log this test begins."""
+    log = item.config.stash.get(_log, None)
+    item.stash[_log_begins] = log.stat().st_size if log else 0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failed test what the shared server has logged since the test began.
+
+    A server that crashed, or could not write, recovers before anybody can look.
+    """
+    report = yield
+    log = item.config.stash.get(_log, None)
+    if report.failed and log:
+        lines = log.read_bytes()[item.stash[_log_begins] :].decode(errors="replace").splitlines()
+        report.sections.append(("Shared PostgreSQL's log", "\n".join(lines[-LOG_LINES:])))
+    return report
 
 
 def pytest_report_header() -> str:
