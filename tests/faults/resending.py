@@ -21,6 +21,7 @@ class ResendingRobot:
 
     acked   every frame below it was acknowledged, by whichever connection
     drains  how often a server asked it to go elsewhere
+    breaks  how often a connection ended unasked, as some do where a machine has too much to do
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class ResendingRobot:
         self.stream = uuid4()
         self.acked = 0
         self.drains = 0
+        self.breaks = 0
         self.session_id = 0
         self.close_codes: list[int] = []
         self._addresses = addresses
@@ -54,6 +56,7 @@ class ResendingRobot:
         while True:
             address = self._addresses[self._connections % len(self._addresses)]
             self._connections += 1
+            drains = self.drains
             try:
                 async with TestRobot.connected(address, self.robot_id, stream=self.stream) as robot:
                     if await self._converse(robot):
@@ -61,6 +64,7 @@ class ResendingRobot:
             except (OSError, TimeoutError, AssertionError, BadMessage, WebSocketException) as error:
                 closed = getattr(error, "rcvd", None)
                 self.close_codes += [closed.code] if closed else []
+            self.breaks += self.drains == drains
             await asyncio.sleep(RECONNECT_S)
 
     async def _converse(self, robot: TestRobot) -> bool:

@@ -64,6 +64,7 @@ class Worker:
         self._exports = exports
         self._jobs = jobs
         self._folders = folders
+        self._interrupted: dict[int, Claim] = {}
         jobs.register(self.make)
 
     def work_on(self, background: Background) -> None:
@@ -80,6 +81,7 @@ class Worker:
 
     async def make(self, export_id: int) -> None:
         """Make one export if it is still wanted; its row tells how that ended."""
+        await self._forgive(export_id)
         gave_up = BackendError(f"gave up after {MAX_ATTEMPTS} unfinished attempts")
         claim = await self._exports.claim(export_id, as_problem(gave_up))
         if claim is None:
@@ -96,9 +98,18 @@ class Worker:
             await self._wait(claim, error)
         except AWAY as error:
             log.warning("export interrupted, trying again later", export_id=claim.id, error=str(error))
+            # What fails in the middle of reading counts: the export may be what the database does not bear.
+            if isinstance(error, StorageUnavailable):
+                self._interrupted[export_id] = claim
             raise
         except Exception as error:
             await self._fail(claim, error)
+
+    async def _forgive(self, export_id: int) -> None:
+        """Not count an attempt that ended because the database was away, which could not be told then."""
+        if (claim := self._interrupted.get(export_id)) is not None:
+            await self._exports.hand_back(claim, counts=False)
+            del self._interrupted[export_id]
 
     async def _wait(self, claim: Claim, error: NotMade) -> None:
         """Leave the export to a later attempt, raising `error`; fail it if too many have filled the disk."""

@@ -7,6 +7,7 @@ import pytest
 from teleop_export import worker
 from teleop_export.tables import export_table
 from teleop_export.tables.database import connect, open_pool
+from teleop_export.work import in_thread
 from teleop_runtime import background
 from teleop_schema.errors import StorageUnavailable
 from teleop_testing.waiting import until
@@ -69,6 +70,47 @@ async def test_export_waits_for_a_connection(backend, record, monkeypatch):
     export, _ = await backend.export(await record(30))
     assert export["numbers"]["frames"] == 30
     assert refused
+
+
+async def test_the_database_may_go_before_an_export_is_published(backend, record, monkeypatch):
+    """That is no attempt either, though it can be told only afterwards."""
+    monkeypatch.setattr(export_table, "MAX_ATTEMPTS", 1)
+    went = went_once(monkeypatch, "publish")
+    export, _ = await backend.export(await record(30))
+    assert went
+    assert (export["status"], export["numbers"]["frames"]) == ("done", 30)
+
+
+async def test_what_is_made_goes_on_while_nobody_can_be_told(backend, record, monkeypatch):
+    """Word of how far it is waits; the work is not done again."""
+    begun = []
+    folders = worker.Folders.begin
+
+    def begin(self, export_id, attempt):
+        begun.append(attempt)
+        return folders(self, export_id, attempt)
+
+    monkeypatch.setattr(worker.Folders, "begin", begin)
+    monkeypatch.setattr(in_thread, "TELL_PROGRESS_S", 0)
+    went = went_once(monkeypatch, "note_progress")
+    await backend.export(await record(30))
+    assert went
+    assert begun == [1]
+
+
+def went_once(monkeypatch, method: str) -> list[bool]:
+    """Has the database be away at the first call of a method of the exports' table; when it was."""
+    went = []
+    there = getattr(export_table.ExportTable, method)
+
+    async def first_away(self, *words):
+        if not went:
+            went.append(True)
+            raise StorageUnavailable
+        return await there(self, *words)
+
+    monkeypatch.setattr(export_table.ExportTable, method, first_away)
+    return went
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ class Pusher:
         self._jobs = jobs
         self._folders = folders
         self._hub = hub
+        self._interrupted: dict[int, PushClaim] = {}
         jobs.register(self.push)
 
     def work_on(self, background: Background) -> None:
@@ -42,6 +43,9 @@ class Pusher:
 
     async def push(self, export_id: int) -> None:
         """Push one export if that is still wanted; its row tells how that ended."""
+        if (interrupted := self._interrupted.get(export_id)) is not None:
+            await self._pushes.hand_back(interrupted, None)
+            del self._interrupted[export_id]
         gave_up = BackendError(f"gave up after {MAX_ATTEMPTS} unfinished attempts")
         claim = await self._pushes.claim(export_id, as_problem(gave_up))
         if claim is None:
@@ -60,6 +64,8 @@ class Pusher:
             raise
         except AWAY as error:
             log.warning("push interrupted, trying again later", export_id=export_id, error=str(error))
+            # Nothing of the database is read meanwhile, so it was away by itself: that is no attempt.
+            self._interrupted[export_id] = claim
             raise
         except HubUnavailable as error:
             await self._try_again(claim, error)

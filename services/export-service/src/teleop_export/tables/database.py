@@ -13,7 +13,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 from teleop_runtime.postgres.libpq import bounded
 from teleop_runtime.postgres.pool import SHARED_SESSIONS, once_usable
-from teleop_runtime.postgres.pulse import ANSWER_WITHIN_S, Pulse, patiently
+from teleop_runtime.postgres.pulse import ANSWER_WITHIN_S, Pulse, comes, hear, patiently
 from teleop_runtime.postgres.readiness import REVISION, STATE, judge
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.trouble import trouble_of
@@ -110,11 +110,14 @@ async def _answers_soon(connection: Connection) -> None:
 
     A frozen one would be waited for without end, and a psycopg that is cancelled asks that server once more.
     """
-    alarm = asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, _cut, connection)
+    asked = asyncio.ensure_future(AsyncConnectionPool.check_connection(connection))
+    asked.add_done_callback(hear)
     try:
-        await AsyncConnectionPool.check_connection(connection)
+        await comes(asked, ANSWER_WITHIN_S)
     finally:
-        alarm.cancel()
+        if not asked.done():
+            _cut(connection)
+    await asked
 
 
 def _cut(connection: Connection) -> None:

@@ -2,6 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from teleop_schema.errors import StorageUnavailable
 
 from teleop_export.errors import Cancelled
 
@@ -27,14 +30,17 @@ async def work_in_thread[Result](
     """Do `work` in a thread, which has ended when this returns or raises.
 
     tell    notes how far it is, every TELL_PROGRESS_S and once it is done; False if nobody wants it any more
-    raises  what `work` or `tell` raised; Cancelled if nobody wants it
+    raises  what `work` or `tell` raised, but for a StorageUnavailable of `tell` before the end; Cancelled if
+            nobody wants it
     """
     stop = Stop()
     running = asyncio.get_running_loop().run_in_executor(None, work, stop)
     try:
         while not (await asyncio.wait([running], timeout=TELL_PROGRESS_S))[0]:
-            if not await tell():
-                raise Cancelled
+            # That nobody can be told for a moment is no reason to lose what has been done.
+            with suppress(StorageUnavailable):
+                if not await tell():
+                    raise Cancelled
     finally:
         stop.asked = True
         await asyncio.wait([running])

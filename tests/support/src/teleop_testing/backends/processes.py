@@ -21,9 +21,6 @@ from teleop_schema.migrate import migrate
 
 from teleop_testing.waiting import PATIENCE_S
 
-# With several test processes on two cores a service has taken a minute to import and start.
-START_TIMEOUT_S = 180.0
-
 
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on, given to nobody else while this process lives.
@@ -79,7 +76,7 @@ class ServiceProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", self.module], env=self.environment, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + PATIENCE_S
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"{self.module} did not start:\n{self.log.read_text()[-2000:]}")
