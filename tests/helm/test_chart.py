@@ -40,6 +40,7 @@ EXTERNAL = {
     "retentionDays": 90,
     "robotQuotaGb": 100,
     "ingress": {"enabled": True, "host": "robots.example.org", "tlsSecret": "robots-tls"},
+    "proxies": "10.42.0.0/16",
     "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
     "networkPolicy": {"proxyFrom": [{"namespaceSelector": {"matchLabels": {"name": "ingress"}}}]},
     "nodeSelector": {"pool": "robots"},
@@ -290,6 +291,21 @@ def test_recorded_data_outlives_the_chart():
     for kind in ("PersistentVolumeClaim", "Secret"):
         (each,) = of_kind("trying out", kind)
         assert each["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_an_ingress_with_a_certificate_is_the_internet():
+    """There, the controller alone knows who came by HTTPS; whoever has a network of their own can say so."""
+    for name, exposure in (("trying out", "lab"), ("external", "internet")):
+        env = {each["name"]: each.get("value") for each in container(name, "telemetry-service")["env"]}
+        assert env["LEROBOT_BACKEND_EXPOSURE"] == exposure
+
+    def told(**values: Any) -> str:
+        done = helm("template", "backend", str(CHART), values={**EXTERNAL, **values})
+        return done.stderr if done.returncode else done.stdout
+
+    assert "trustNetwork=false" in told(trustNetwork=True)
+    assert "proxies: name the addresses" in told(proxies="127.0.0.1/32")
+    assert "value: lab}" in told(exposure="lab", trustNetwork=True).replace("\n", "}")
 
 
 def test_the_ingress_lets_large_bodies_and_websockets_through():

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.skipif(
 def backend(tmp_path: Path):
     """The whole backend, which lets nobody in without a token, behind the proxy."""
     closed = {
-        "LEROBOT_BACKEND_EXPOSURE": "lab",
+        "LEROBOT_BACKEND_EXPOSURE": "internet",
         "LEROBOT_BACKEND_TRUST_NETWORK": "no",
         "LEROBOT_BACKEND_PROXIES": "127.0.0.1",
     }
@@ -138,13 +138,17 @@ async def test_the_door_to_the_internet(backend, site):
         await until(issued)
         answer = await client.get(f"https://127.0.0.1:{https}/sessions", **named)
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
-        assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+        assert answer.headers.get_list("Strict-Transport-Security") == ["max-age=31536000"]
         page = await client.get(f"https://127.0.0.1:{https}/sign-in", **named)
         assert "script-src" in page.headers["Content-Security-Policy"], "the page's own, and no other"
         assert len(page.headers.get_list("Content-Security-Policy")) == 1
         plain = await client.get(f"http://127.0.0.1:{http}/sessions", headers={"Host": DOMAIN})
         assert plain.is_redirect
         assert plain.headers["Location"].startswith(f"https://{DOMAIN}")
+        for shown in ({"Authorization": "Bearer lrb_x"}, {"Sec-WebSocket-Protocol": "v1, bearer.lrb_x"}):
+            refused = await client.get(f"http://127.0.0.1:{http}/sessions", headers={"Host": DOMAIN, **shown})
+            assert (refused.status_code, refused.json()["code"]) == (403, "https_needed")
+            assert "revoke it" in refused.json()["hint"]
     token = on_server(backend, "tokens", "add", "robot_A", "--role", "robot")
     address = f"wss://{DOMAIN}:{https}/ws/log/robot_A"
     way = {"host": "127.0.0.1", "port": https, "ssl": trust, "proxy": None}
@@ -153,6 +157,11 @@ async def test_the_door_to_the_internet(backend, site):
     assert refused.value.response.status_code == 401
     async with connect(address, additional_headers={"Authorization": f"Bearer {token}"}, **way) as line:
         await line.send(json.dumps({"observation": {"a": 1}}))
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        # Past the proxy, from this machine, by the account that runs the backend.
+        shown = {"headers": {"Authorization": f"Bearer {token}"}}
+        answer = await client.get(f"http://{backend.address}/robots/robot_A/receipts", **shown)
+        assert answer.status_code != 403
     line = on_server(backend, "robots", "add", "robot_A", "--server", f"https://{DOMAIN}").splitlines()[0]
     assert re.fullmatch(rf"lrbs://{DOMAIN}/\?code=[0-9A-Z-]{{9}}", line)
 

@@ -77,3 +77,18 @@ securityContext:
 {{- $inside := printf "proxy proxy.%s proxy.%s.svc proxy.%s.svc.cluster.local" .Release.Namespace .Release.Namespace .Release.Namespace -}}
 {{ join " " (compact (list $inside (ternary .Values.ingress.host "" .Values.ingress.enabled) .Values.names)) }}
 {{- end }}
+
+{{/* lab, or internet where the ingress has a certificate. */}}
+{{- define "backend.exposure" -}}
+{{- $public := and .Values.ingress.enabled (ne .Values.ingress.tlsSecret "") -}}
+{{- $exposure := .Values.exposure | default (ternary "internet" "lab" $public) -}}
+{{- if eq $exposure "internet" -}}
+{{- if .Values.trustNetwork -}}
+{{- fail "trustNetwork lets everybody in, which on the internet is everybody; set trustNetwork=false, or, for an ingress that only your network reaches, exposure=lab" -}}
+{{- end -}}
+{{- if eq .Values.proxies "127.0.0.1/32" -}}
+{{- fail "proxies: name the addresses or networks that the ingress controller connects from; nobody is answered who has come without HTTPS, and only the controller knows who has" -}}
+{{- end -}}
+{{- end -}}
+{{ $exposure }}
+{{- end }}

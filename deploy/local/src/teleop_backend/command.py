@@ -84,7 +84,7 @@ def main() -> None:
 def _access(settings: LocalSettings) -> str:
     if settings.trust_network:
         return TRUSTED
-    if settings.exposure == "lab":
+    if settings.exposure != "local":
         return FOR_KNOWN
     return OWN if can_tell_accounts() else ALL
 

@@ -35,6 +35,7 @@ def test_all_addresses_are_told_as_ones_that_can_be_reached(host):
         ({"host": "0.0.0.0"}, True, "your account on this machine needs no token; all others do"),
         ({}, False, "this system does not tell them apart"),
         ({"exposure": "lab"}, True, "whoever has a token"),
+        ({"exposure": "internet"}, True, "whoever has a token"),
         ({"exposure": "lab", "trust_network": True}, True, "WITHOUT a token"),
         ({"trust_network": True}, True, "WITHOUT a token"),
     ],

@@ -44,7 +44,7 @@ class ProcessSettings(BaseSettings):
         alias="LEROBOT_BACKEND_EXPOSURE",
         description=(
             "local: on this machine, the account that runs the backend needs no token, nor does root; lab: "
-            "everybody needs one"
+            "everybody needs one; internet: also, nobody is answered who comes from elsewhere without HTTPS"
         ),
     )
     trust_network: bool = Field(
@@ -145,6 +145,15 @@ class ProcessSettings(BaseSettings):
         if self.forward_auth and not self.trusted:
             raise ValueError(
                 "LEROBOT_BACKEND_FORWARD_AUTH needs the addresses of the proxy in LEROBOT_BACKEND_PROXIES"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _trusts_no_internet(self) -> Self:
+        if self.trust_network and self.exposure == "internet":
+            raise ValueError(
+                "LEROBOT_BACKEND_TRUST_NETWORK=yes lets everybody in who can connect, which on the internet "
+                "(LEROBOT_BACKEND_EXPOSURE=internet) is everybody; remove one of the two settings"
             )
         return self
 

@@ -11,6 +11,7 @@ from teleop_runtime.serving.operations import Conversation, JsonResponse, Operat
 from teleop_testing.backends.serving import serving
 from teleop_testing.robots.lines import connect
 from teleop_testing.waiting import PATIENCE_S
+from websockets.exceptions import InvalidStatus
 
 TOLD = {
     "X-Forwarded-For": "203.0.113.9",
@@ -147,6 +148,29 @@ async def test_what_comes_through_a_proxy_is_not_local():
     app = assemble("example", [PART], exposure="local", proxies=read_proxies("127.0.0.1"))
     async with serving(app) as address, httpx.AsyncClient(timeout=PATIENCE_S) as http:
         assert (await http.get(f"http://{address}/things")).status_code == 401
+
+
+async def test_on_the_internet_a_proxy_has_to_say_that_it_was_https():
+    """Otherwise a token is not even looked at; browsers then never ask for anything without HTTPS again."""
+    app = assemble("example", [PART], exposure="internet", proxies=read_proxies("127.0.0.1"))
+    token = {"Authorization": "Bearer lrb_robot_none"}
+    plain, https = {**TOLD, "X-Forwarded-Proto": "http"}, TOLD
+    async with (
+        serving(app) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
+    ):
+        refused = await http.get("/things", headers=plain | token)
+        assert (refused.status_code, refused.json()["code"]) == (403, "https_needed")
+        assert "strict-transport-security" not in refused.headers
+        with pytest.raises(InvalidStatus) as caught:
+            await connect(f"ws://{address}/talk", additional_headers=plain | token)
+        assert b"https_needed" in caught.value.response.body
+        # Now it would be looked at; this server has no tokens to compare it with.
+        looked = await http.get("/things", headers=https | token)
+        assert (looked.status_code, looked.json()["code"]) == (503, "storage_unavailable")
+        assert looked.headers["strict-transport-security"] == "max-age=31536000"
+        assert (await http.get("/things", headers=https)).status_code == 401
+        assert (await http.get("/healthz")).status_code == 200
 
 
 async def test_metrics_that_are_open_are_not_passed_on():

@@ -8,7 +8,7 @@ from teleop_runtime.proxies import PASSED_ON, THROUGH_PROXY
 from teleop_runtime.serving import posture
 from teleop_runtime.serving.posture import Pages, Posture, check_access
 from teleop_runtime.settings import read_names, read_origins
-from teleop_schema.errors import BadInput, Forbidden, Unauthorized
+from teleop_schema.errors import BadInput, Forbidden, HttpsNeeded, Unauthorized
 
 
 def scope(**headers: str) -> dict:
@@ -83,6 +83,59 @@ def test_lab_posture_asks_everybody():
     with pytest.raises(Unauthorized):
         caller("lab")
     assert caller("lab", trusted=True) is THE_NETWORK
+
+
+def asked(path="/sessions", *, scheme="http", headers=(), open_metrics=False, exposure="internet", **about):
+    """Let the posture look at the way that such a request has come."""
+    connection = {
+        "client": ("203.0.113.9", 5),
+        "path": path,
+        "scheme": scheme,
+        **scope(**dict(headers)),
+        **about,
+    }
+    Posture(exposure, open_metrics=open_metrics).check_way(connection)
+
+
+HERE = {"client": ("127.0.0.1", 5)}
+SHOWN = {"authorization": "Bearer lrb_robot_x"}
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+@pytest.mark.parametrize(
+    "about",
+    [
+        *({}, {"client": ("192.168.1.5", 5)}, {"path": "/metrics"}, {"path": "/healthz", "headers": SHOWN}),
+        # A proxy on the same machine, that says who has asked, or that does not.
+        *({**HERE, PASSED_ON: True, THROUGH_PROXY: True}, {**HERE, THROUGH_PROXY: True, "account": "other"}),
+        {"path": "/metrics", "open_metrics": True, "headers": SHOWN},
+        {"path": "/metrics", "open_metrics": True, PASSED_ON: True, THROUGH_PROXY: True},
+    ],
+)
+def test_on_the_internet_only_https_is_answered(scheme, about):
+    """To whoever comes from elsewhere; the hint says what to do with a token that was sent."""
+    with pytest.raises(HttpsNeeded) as caught:
+        asked(scheme=scheme, **about)
+    assert "revoke it" in caught.value.hint
+    assert ("LEROBOT_BACKEND_PROXIES" in caught.value.hint) == about.get(THROUGH_PROXY, False)
+    asked(scheme=scheme + "s", **about)
+    asked(scheme=scheme, exposure="lab", **about)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        *({**HERE, "headers": SHOWN}, {"client": None}, {**HERE, "account": "other"}),
+        {**HERE, THROUGH_PROXY: True, "account": "own"},
+        *({"path": "/healthz"}, {"path": "/readyz", PASSED_ON: True}),
+        {"path": "/metrics", "open_metrics": True},
+    ],
+)
+def test_what_the_internet_posture_answers_without_https(about):
+    """This machine's own programs, and probes that show no token; nobody is let in by that alone."""
+    asked(**about)
+    with pytest.raises(Unauthorized):
+        caller("internet")
 
 
 def test_metrics_may_be_open_to_who_connects_directly():

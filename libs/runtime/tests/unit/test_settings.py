@@ -66,6 +66,21 @@ def test_mistake_of_no_single_setting_is_told(monkeypatch, capsys):
     assert "\n  these do not fit\n" in capsys.readouterr().err
 
 
+def test_the_internet_is_no_network_to_trust(monkeypatch, capsys):
+    """The error names both settings, and what to do."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://host")
+    monkeypatch.setenv("LEROBOT_BACKEND_EXPOSURE", "internet")
+    assert load_settings(ExampleSettings).exposure == "internet"
+    monkeypatch.setenv("LEROBOT_BACKEND_TRUST_NETWORK", "yes")
+    with pytest.raises(SystemExit) as stopped:
+        load_settings(ExampleSettings)
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert "LEROBOT_BACKEND_TRUST_NETWORK=yes" in told
+    assert "LEROBOT_BACKEND_EXPOSURE=internet" in told
+    assert "remove one of the two settings" in told
+
+
 def test_help_tells_every_setting(monkeypatch, capsys):
     """By its name in the environment, with its meaning, and what it is if it is not set."""
     monkeypatch.setattr("sys.argv", ["example", "--help"])

@@ -199,6 +199,13 @@ class NotAllowed(Forbidden):
     retryable = True  # the same: another token may include it
 
 
+class HttpsNeeded(Forbidden):
+    """This backend is on the internet, and answers nobody who has come without HTTPS."""
+
+    code, status, close_code = "https_needed", 403, 1008
+    retryable = True  # an operator can let the proxy say that the client has come by HTTPS
+
+
 class EnrolmentFailed(Forbidden):
     """The code is wrong, used, expired or out of tries."""
 

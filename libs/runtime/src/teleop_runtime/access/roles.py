@@ -3,7 +3,7 @@
 from typing import Literal, get_args
 
 # From where callers may come without a token: `ProcessSettings` says what it means.
-Exposure = Literal["local", "lab"]
+Exposure = Literal["local", "lab", "internet"]
 # What a principal is; also the kind that its tokens show.
 Role = Literal["robot", "viewer", "operator", "admin", "metrics"]
 # What a person can be.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.types import Scope
-from teleop_schema.errors import BadInput, Forbidden, Unauthorized
+from teleop_schema.errors import BadInput, Forbidden, HttpsNeeded, Unauthorized
 
 from teleop_runtime.access.far_end import account_of, can_tell_accounts
 from teleop_runtime.access.principal import A_MONITOR, THE_NETWORK, THIS_MACHINE, Principal
@@ -27,6 +27,17 @@ PROXY_HINT = (
 )
 NAMES = "LEROBOT_BACKEND_NAMES"
 SHOW = "send it as `Authorization: Bearer <token>`"
+# Told to everybody: they say whether the backend works, and nothing that was recorded.
+HEALTH = ("/healthz", "/readyz")
+ON_THE_WAY = (
+    "; a token that was sent so could be read on the way: revoke it (lerobot-backend tokens revoke), and "
+    "make another one"
+)
+USE_HTTPS = "use the address that begins with https://" + ON_THE_WAY
+LET_PROXY_SAY = (
+    "if your proxy has received this by HTTPS, let it say so (`X-Forwarded-Proto: https`), and name its "
+    "address in LEROBOT_BACKEND_PROXIES; otherwise, use the address that begins with https://" + ON_THE_WAY
+)
 GET_ONE = (
     "a robot joins with the line from `lerobot-backend robots add`; people sign in with a link from "
     "`lerobot-backend people add`; other programs send `Authorization: Bearer <token>`"
@@ -68,7 +79,8 @@ NO_PAGES = Pages()
 class Posture:
     """Who is let in without a token.
 
-    exposure       local: the account that runs this process, and root, over loopback or a Unix socket
+    exposure       local: the account that runs this process, and root, over loopback or a Unix socket; lab:
+                   nobody; internet: nobody, and whatever comes from elsewhere without HTTPS is not answered
     trust_network  everybody who can connect
     names          by which this backend is known, besides those of this machine. The page of another site can
                    have its own name point here; then it is of the same origin, but it has no token
@@ -79,6 +91,20 @@ class Posture:
     trust_network: bool = False
     names: frozenset[str] = frozenset()
     open_metrics: bool = False
+
+    def check_way(self, scope: Scope) -> None:
+        """Raise HttpsNeeded for a request that others could have read on its way here, whatever it shows.
+
+        It came by HTTPS if this process, or a proxy that it trusts, has received it so. What says whether
+        the backend works is told to probes, which know no name of it, as long as they send no token.
+        """
+        if self.exposure != "internet" or scope["scheme"] in ("https", "wss") or self._from_here(scope):
+            return
+        open_metrics = self.open_metrics and scope["path"] == "/metrics" and not scope.get(PASSED_ON)
+        sends_token = any(name == b"authorization" for name, _ in scope["headers"])
+        if (scope["path"] in HEALTH or open_metrics) and not sends_token:
+            return
+        raise HttpsNeeded(hint=LET_PROXY_SAY if scope.get(THROUGH_PROXY) else USE_HTTPS)
 
     def unknown_caller(self, scope: Scope, needs: Need) -> Principal:
         """Whoever sends this request without a token; raises Unauthorized or Forbidden if that is needed."""
@@ -102,6 +128,17 @@ class Posture:
                 reason="this system does not say which account has opened a connection",
                 hint="no account of this machine needs a token; LEROBOT_BACKEND_EXPOSURE=lab asks all for it",
             )
+
+    def _from_here(self, scope: Scope) -> bool:
+        """Whether a program of this machine asks for itself.
+
+        Where a proxy runs on the same machine, whoever is not the account that runs this process, or root,
+        may be that proxy, and pass on what others send without saying so.
+        """
+        address = _ip_address((scope.get("client") or ("",))[0])
+        if scope.get(PASSED_ON) or (address is not None and not address.is_loopback):
+            return False
+        return not scope.get(THROUGH_PROXY) or account_of(scope) in (0, os.geteuid())
 
     def _not_local(self, scope: Scope) -> Unauthorized | None:
         """Why a caller is not let in as the account that runs this process."""

@@ -17,6 +17,9 @@ from teleop_runtime.serving.posture import Pages, Posture, check_access, origin_
 # Of answers that are no page: if a browser shows one all the same, it runs and loads nothing, in no frame.
 POLICY_OF_DATA = b"default-src 'none'; frame-ancestors 'none'"
 
+# For a year, browsers then ask for nothing of this name without HTTPS; names below it may be others'.
+HTTPS_ONLY = b"max-age=31536000"
+
 type Headers = Iterator[tuple[bytes, bytes]]
 
 
@@ -65,6 +68,7 @@ class FrontDoor:
             await send(message)
 
         try:
+            self.posture.check_way(scope)
             check_access(scope, self.pages)
             check_address(scope)
             await self.app(scope, receive, send_counted)
@@ -81,6 +85,8 @@ class FrontDoor:
     def _for_browsers(self, scope: Scope, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
         """What a browser may do with an answer: nothing for other sites, but for the chosen pages."""
         yield b"x-content-type-options", b"nosniff"
+        if self.posture.exposure == "internet" and scope["scheme"] == "https":
+            yield b"strict-transport-security", HTTPS_ONLY
         if not any(name.lower() == b"content-security-policy" for name, _ in headers):
             yield b"content-security-policy", POLICY_OF_DATA
         if self.pages.may_read(scope):
@@ -91,6 +97,7 @@ class FrontDoor:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
+            self.posture.check_way(scope)
             check_access(scope)
             check_address(scope)
         except BackendError as error:
