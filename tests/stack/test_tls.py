@@ -29,6 +29,7 @@ def test_a_robot_joins_and_records(stack, by_tls, tmp_path, monkeypatch):
         httpx.get(f"{stack.url}/readyz", timeout=PATIENCE_S)
     session_id = join_and_record(stack.url, "robot_tls", line, tmp_path / "spool")
     authority = httpx.get(f"{stack.url}/authority", verify=False, timeout=PATIENCE_S)
+    assert "alt-svc" not in authority.headers
     trust = ssl.create_default_context(cadata=authority.text)
     for host in (stack.address, stack.address.replace("127.0.0.1", "localhost")):
         found = httpx.get(f"https://{host}/sessions/{session_id}/ledger", verify=trust, timeout=PATIENCE_S)
