@@ -13,7 +13,7 @@ from teleop_schema.decoding import DECODE_ERRORS
 
 from teleop_client.address import check_backend_url
 from teleop_client.credentials import Tokens, UnusableCredentials
-from teleop_client.refusals import Problem, may_pass, read_problem
+from teleop_client.refusals import Problem, may_pass, read_problem, read_retry_after
 from teleop_client.unreachable import untrusted, why_unreachable
 
 # A wireless link that has just come back needs some seconds for its first packets.
@@ -50,6 +50,8 @@ class Interrupted(HttpFailure):
 
     progressed  whether bytes were transferred before
     untrusted   whether nobody whom this machine trusts has signed the certificate
+    retry_after_s
+                seconds after which the backend wants to be asked again, at the soonest
     """
 
     def __init__(
@@ -59,8 +61,10 @@ class Interrupted(HttpFailure):
         *,
         progressed: bool = False,
         untrusted: bool = False,
+        retry_after_s: float = 0.0,
     ) -> None:
         super().__init__(detail, problem)
+        self.retry_after_s = retry_after_s
         self.progressed = progressed
         self.untrusted = untrusted
 
@@ -220,5 +224,6 @@ async def _failure(response: aiohttp.ClientResponse, url: str) -> Refused | Inte
         limit = PROXY_LIMIT if response.status == 413 else ""
         return Interrupted(f"{detail}, which is not how a backend answers{limit}")
     if may_pass(response.status, problem):
-        return Interrupted(f"{problem.code}: {problem}", problem)
+        wait_s = read_retry_after(response.headers.get("Retry-After"))
+        return Interrupted(f"{problem.code}: {problem}", problem, retry_after_s=wait_s)
     return Refused(str(problem), problem)

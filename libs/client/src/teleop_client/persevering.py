@@ -56,8 +56,8 @@ async def persevere[T](
     report: Callable[[Interrupted], None] = lambda _: None,
     jitter: Callable[[], float] = random.random,
 ) -> T:
-    """The result of `attempt`, which is called again, with growing pauses,
-    as long as it raises Interrupted."""
+    """The result of `attempt`, which is called again as long as it raises Interrupted: after growing pauses,
+    and not sooner than the backend says."""
     failures = 0
     while True:
         try:
@@ -66,4 +66,5 @@ async def persevere[T](
             # A line that breaks all the time and lets something through each time is used at once.
             failures = 0 if error.progressed else failures + 1
             report(error)
-        await asyncio.sleep(backoff_s(failures, LONGEST_BACKOFF_S, jitter()))
+            wait_s = error.retry_after_s
+        await asyncio.sleep(max(wait_s, backoff_s(failures, LONGEST_BACKOFF_S, jitter())))

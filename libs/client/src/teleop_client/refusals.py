@@ -11,6 +11,8 @@ There is one rule, for HTTP and for WebSocket handshakes:
    else's answer.
 """
 
+import re
+
 import msgspec
 from msgspec import Struct
 from teleop_schema.decoding import DECODE_ERRORS
@@ -20,6 +22,8 @@ _OWN = "urn:lerobot-backend:"
 # How every release refuses a field that it does not know.
 _UNKNOWN = " is unknown"
 OLDER_SERVER = "the server is older than this software: update the server"
+# Nothing that a robot has recorded waits longer than this because of one answer.
+MAX_RETRY_AFTER_S = 120.0
 # Not understood, in conflict with stored data, too large, wrong media type, out of bounds.
 _ABOUT_CONTENT = frozenset({400, 409, 413, 415, 422})
 
@@ -70,3 +74,10 @@ def may_pass(status: int, problem: Problem | None) -> bool:
     if problem.retryable is None:
         return status not in _ABOUT_CONTENT
     return problem.retryable
+
+
+def read_retry_after(header: str | None) -> float:
+    """Seconds that `Retry-After` asks to wait, up to MAX_RETRY_AFTER_S; 0 if it says none."""
+    if header is None or not re.fullmatch(r"[0-9]{1,9}", header.strip(), re.ASCII):
+        return 0.0
+    return min(float(header), MAX_RETRY_AFTER_S)

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 from msgspec import Struct
-from teleop_client.refusals import OLDER_SERVER, Problem, may_pass, read_problem
+from teleop_client.refusals import OLDER_SERVER, Problem, may_pass, read_problem, read_retry_after
 from teleop_schema.decoding import explain, field_of, hint_of
 
 
@@ -59,3 +59,21 @@ def test_a_problem_in_one_line():
     problem = Problem(type="t", code="c", detail="fps is 0", field="fps", hint="send more than 0")
     assert str(problem) == "fps is 0 (field fps); send more than 0"
     assert str(Problem(type="t", code="c", detail="no")) == "no"
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, 0),
+        ("1", 1),
+        (" 30 ", 30),
+        ("86400", 120),
+        ("-1", 0),
+        ("soon", 0),
+        ("1" * 400, 0),
+        ("\u0663", 0),
+    ],
+)
+def test_how_long_to_wait(header, seconds):
+    """As the answer says, but no longer than data may wait because of one answer; dates are not read."""
+    assert read_retry_after(header) == seconds

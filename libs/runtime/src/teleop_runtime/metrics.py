@@ -20,6 +20,11 @@ BACKGROUND_FAILURES = Counter(
 BACKGROUND_IN_TROUBLE = Gauge(
     "background_in_trouble", "1 while a background task is failing, by name", ["task"], registry=REGISTRY
 )
+REQUESTS_LIMITED = Counter(
+    "requests_limited_total",
+    "Requests that were refused because one caller, or one address, sent too many",
+    registry=REGISTRY,
+)
 ERRORS = Counter("errors_total", "Errors sent to clients, by code", ["code"], registry=REGISTRY)
 
 

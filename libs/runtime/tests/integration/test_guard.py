@@ -9,8 +9,10 @@ import pytest
 import pytest_asyncio
 from starlette.responses import StreamingResponse
 from teleop_runtime import gate, lasting
+from teleop_runtime.access import rates
 from teleop_runtime.access.tokens import hash_of, make_token, prefix_of
 from teleop_runtime.gate import access_part
+from teleop_runtime.proxies import read_proxies
 from teleop_runtime.serving.app import Running, ServicePart, assemble
 from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.operations import Conversation, JsonResponse, Operation
@@ -327,3 +329,64 @@ def test_an_address_without_its_need_is_not_assembled():
         Operation("GET", "/x", whoami)
     with pytest.raises(TypeError, match="needs"):
         Conversation("/x", echo)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Limits that a test reaches, and that time does not lift while it runs."""
+    for name in ("CALLER", "STRANGER"):
+        monkeypatch.setattr(rates, f"{name}_PER_SECOND", 0.001)
+        monkeypatch.setattr(rates, f"{name}_BURST", 3)
+
+
+async def test_requests_of_one_caller_are_limited(few, database_url, add):
+    """Not what a robot sends, nor what others ask; whoever is refused hears when to come back."""
+    anna, berta, robot = (
+        {"Authorization": f"Bearer {token}"}
+        for token in (
+            await add("viewer", "anna"),
+            await add("viewer", "berta"),
+            await add("robot", "robot_A"),
+        )
+    )
+    async with server(database_url, exposure="lab") as address, httpx.AsyncClient(timeout=PATIENCE_S) as http:
+        told = [await http.get(f"http://{address}/whoami", headers=anna) for _ in range(4)]
+        assert [answer.status_code for answer in told] == [200, 200, 200, 429]
+        problem = told[-1].json()
+        assert (problem["code"], problem["limit"], problem["retryable"]) == ("rate_limited", 0.001, True)
+        assert int(told[-1].headers["Retry-After"]) > 900
+        assert (await http.get(f"http://{address}/whoami", headers=berta)).status_code == 200
+        assert (await http.get(f"http://{address}/open", headers=anna)).status_code == 200
+        for _ in range(5):
+            async with connect(f"ws://{address}/ws/robot_A", additional_headers=robot) as line:
+                for _ in range(10):
+                    await line.send("sample")
+                    assert await line.recv() == "sample"
+
+
+async def test_guesses_of_one_address_are_limited(few, database_url, add):
+    """Before the database is asked; another address, and a token that was known before, come through."""
+    known = {"Authorization": f"Bearer {await add('viewer', 'anna')}"}
+    proxy = read_proxies("127.0.0.1")
+    async with (
+        server(database_url, exposure="lab", proxies=proxy) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
+    ):
+        here, there = {"X-Forwarded-For": "192.0.2.1"}, {"X-Forwarded-For": "192.0.2.2"}
+        assert (await http.get("/whoami", headers=here | known)).status_code == 200
+        guesses = [{"Authorization": f"Bearer {make_token('admin')}"} for _ in range(5)]
+        told = [(await http.get("/whoami", headers=here | guess)).status_code for guess in guesses]
+        assert told == [401, 401, 401, 429, 429]
+        assert (await http.get("/whoami", headers=here)).status_code == 429
+        assert (await http.get("/whoami", headers=here | known)).status_code == 200
+        assert (await http.get("/whoami", headers=there | guesses[0])).status_code == 401
+
+
+async def test_nothing_is_limited_for_this_account_alone(few, database_url):
+    """In the local posture."""
+    async with (
+        server(database_url, exposure="local") as address,
+        httpx.AsyncClient(timeout=PATIENCE_S) as http,
+    ):
+        told = [(await http.get(f"http://{address}/whoami")).status_code for _ in range(6)]
+        assert set(told) == {200}

@@ -153,13 +153,14 @@ def test_no_error_hides_another(operation):
     }
     assert codes == {
         "401": ["unauthorized"],
-        "403": ["not_allowed", "forbidden"],
+        "403": ["not_allowed", "forbidden", "https_needed"],
         "404": ["not_found", "session_not_found"],
         "408": ["too_slow"],
         "409": ["conflict"],
         "414": ["target_too_long"],
         "415": ["wrong_media_type"],
         "422": ["bad_input", "bad_message"],
+        "429": ["rate_limited"],
         "500": ["internal_error"],
         "503": ["storage_unavailable", "overloaded"],
     }

@@ -23,6 +23,8 @@ class BackendError(Exception):
     status = 500
     close_code = 1011
     retryable = True
+    # Whole seconds to wait before another attempt, which `Retry-After` says; None: nobody knows.
+    retry_after_s: int | None = None
 
     def __init__(
         self,
@@ -31,11 +33,14 @@ class BackendError(Exception):
         field: str | None = None,
         limit: int | float | None = None,
         hint: str | None = None,
+        retry_after_s: int | None = None,
     ) -> None:
         self.detail = (detail or (type(self).__doc__ or "").strip().splitlines()[0])[:MAX_DETAIL_LENGTH]
         self.field = field and field[:MAX_FIELD_LENGTH]
         self.limit = limit
         self.hint = hint
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
         super().__init__(self.detail)
 
 
@@ -246,6 +251,14 @@ class TooManyAttempts(BackendError):
     """Too many robots try to join, or people to sign in, at the same time."""
 
     code, status, close_code, retryable = "too_many_attempts", 429, 1013, True
+    retry_after_s = 60
+
+
+class RateLimited(BackendError):
+    """There are too many requests of this caller, or of this address without a token that is known."""
+
+    code, status, close_code, retryable = "rate_limited", 429, 1013, True
+    retry_after_s = 1
 
 
 class TokenNotFound(NotFound):
@@ -324,12 +337,14 @@ class StorageUnavailable(BackendError):
     """The database can't be reached. Nothing is lost: the robot keeps its samples and sends them again."""
 
     code, status, close_code, retryable = "storage_unavailable", 503, 1013, True
+    retry_after_s = 1
 
 
 class Overloaded(BackendError):
     """The backend has run out of file handles or memory; it answers again once other requests are done."""
 
     code, status, close_code, retryable = "overloaded", 503, 1013, True
+    retry_after_s = 1
 
 
 class NoSpace(BackendError):

@@ -4,10 +4,10 @@ import asyncio
 import re
 
 import pytest
+from teleop_runtime.access.rates import counted_as
 from teleop_runtime.access.sessions import make_secret
 from teleop_runtime.access.tokens import kind_of
 from teleop_telemetry.access.fleet import table
-from teleop_telemetry.access.limits import counted_as
 
 DENIED = (403, "join_denied", False)
 KNOWN = (403, "robot_known", False)

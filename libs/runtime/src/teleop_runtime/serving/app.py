@@ -21,6 +21,7 @@ from teleop_schema.decoding import prepare_types
 from teleop_schema.errors import BackendError, StorageUnavailable
 
 from teleop_runtime.access.forward_auth import ForwardAuth
+from teleop_runtime.access.rates import RateLimits
 from teleop_runtime.access.roles import Exposure
 from teleop_runtime.descriptors import Room, raise_limit
 from teleop_runtime.logs import get_logger
@@ -237,7 +238,8 @@ def assemble(
     readers = Pages(frozenset(pages), beginnings)
     app.add_middleware(Started, state=state)
     app.add_middleware(Compression)
-    app.add_middleware(FrontDoor, posture=posture, pages=readers)
+    limits = None if exposure == "local" else RateLimits()
+    app.add_middleware(FrontDoor, posture=posture, pages=readers, limits=limits)
     app.add_middleware(EarlyAnswers)
     app.add_middleware(Forwarded, proxies=proxies)
     if forward_auth is not None:

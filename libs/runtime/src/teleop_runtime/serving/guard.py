@@ -5,6 +5,7 @@ A token that is shown is always checked, whoever else would be let in without on
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Collection
 from functools import wraps
 from typing import Any, Protocol
@@ -15,12 +16,15 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from teleop_schema.errors import BackendError, StorageUnavailable, Unauthorized
+from teleop_schema.errors import BackendError, RateLimited, StorageUnavailable, Unauthorized
 
 from teleop_runtime.access.principal import THE_NETWORK, Principal
+from teleop_runtime.access.rates import RateLimits, counted_as
 from teleop_runtime.access.roles import AUDITED, Need
+from teleop_runtime.access.tokens import hash_of
 from teleop_runtime.logs import get_logger, holds_token
-from teleop_runtime.serving.identity import sessions_of, signed_in
+from teleop_runtime.metrics import REQUESTS_LIMITED
+from teleop_runtime.serving.identity import session_shown, sessions_of, signed_in
 from teleop_runtime.serving.posture import SHOW, Posture
 from teleop_runtime.serving.problems import as_backend_error, as_message, refuse
 from teleop_runtime.trouble import trouble_of
@@ -106,7 +110,7 @@ async def admit(connection: HTTPConnection, needs: Need, own_check: bool) -> Pri
     own_check  whether the endpoint checks by itself of which robot it is about
     """
     try:
-        caller = await _identify(connection, needs)
+        caller = await _identify_few(connection, needs)
         caller.check_need(needs)
         if caller.robot_ids is not None:
             await _check_robots(connection, caller, own_check)
@@ -117,6 +121,40 @@ async def admit(connection: HTTPConnection, needs: Need, own_check: bool) -> Pri
             log.warning("access refused", address=address, path=path, code=error.code, reason=error.detail)
         raise
     connection.state.principal = caller
+    return caller
+
+
+async def _identify_few(connection: HTTPConnection, needs: Need) -> Principal:
+    """Who calls; raises RateLimited if there are too many requests of whoever it is.
+
+    What robots send is not counted: one that catches up sends as fast as the server takes it, and what it may
+    have open, and store, is limited.
+    """
+    limits: RateLimits | None = getattr(connection.state, "rate_limits", None)
+    if limits is None:
+        return await _identify(connection, needs)
+    now_s, address = time.monotonic(), counted_as(connection.client.host if connection.client else "")
+    by = "nobody known"
+    try:
+        shown = shown_token(connection) or session_shown(connection)
+        key = hash_of(shown) if shown else None
+        if key is not None:
+            limits.check_shown(key, address, now_s)
+        try:
+            caller = await _identify(connection, needs)
+        except Unauthorized:
+            limits.count_stranger(address, now_s)
+            raise
+        if key is not None and _can_end(caller):
+            limits.note_known(key)
+        if needs != "send":
+            by = caller.name
+            limits.count(address if caller.how == "network" else (caller.role, caller.name), now_s)
+    except RateLimited as error:
+        REQUESTS_LIMITED.inc()
+        if limits.is_news(now_s):
+            log.warning("requests are limited", by=by, address=address, reason=error.detail)
+        raise
     return caller
 
 

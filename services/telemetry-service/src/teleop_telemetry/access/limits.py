@@ -1,13 +1,10 @@
 """How many may try codes, in one process."""
 
-import ipaddress
 import time
 
 from teleop_schema.errors import TooManyAttempts
 
 MAX_APART = 10_000
-# What one household or machine is given of IPv6.
-NETWORK_BITS = 64
 
 
 class Attempts:
@@ -35,16 +32,3 @@ class Attempts:
             raise TooManyAttempts(
                 f"at most {most} {self._who} per minute", limit=most, hint="try again in a minute"
             )
-
-
-def counted_as(address: str) -> str:
-    """The address by which somebody is counted: of IPv6, whose networks have addresses for every attempt, the
-    network; "" if there is none, as with a socket.
-    """
-    try:
-        known = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return ""
-    if isinstance(known, ipaddress.IPv6Address) and known.ipv4_mapped is None:
-        return str(ipaddress.ip_network((known, NETWORK_BITS), strict=False))
-    return str(getattr(known, "ipv4_mapped", None) or known)

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from teleop_schema.errors import BackendError
 
+from teleop_runtime.access.rates import RateLimits
 from teleop_runtime.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from teleop_runtime.serving import problems
 from teleop_runtime.serving.guard import check_address
@@ -31,16 +32,19 @@ class FrontDoor:
         app: ASGIApp,
         posture: Posture,
         pages: Pages,
+        limits: RateLimits | None,
     ) -> None:
         """
         posture  who is let in without a token; endpoints ask once they know that none is shown
+        limits   of requests; they count once they know whose it is. None: there are none
         """
         self.app = app
         self.posture = posture
         self.pages = pages
+        self.limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})["posture"] = self.posture
+        scope.setdefault("state", {}).update(posture=self.posture, rate_limits=self.limits)
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":

@@ -11,9 +11,11 @@ import msgspec
 from teleop_schema.errors import (
     BackendError,
     Forbidden,
+    HttpsNeeded,
     NotAllowed,
     NotFound,
     Overloaded,
+    RateLimited,
     StorageUnavailable,
     TargetTooLong,
     TooSlow,
@@ -33,6 +35,7 @@ PROBLEM_JSON = "application/problem+json"
 ALWAYS: tuple[type[BackendError], ...] = (
     Unauthorized,
     Forbidden,
+    HttpsNeeded,
     TargetTooLong,
     BackendError,
     StorageUnavailable,
@@ -221,7 +224,7 @@ def _refusals(operation: Operation) -> dict[str, Any]:
 def _errors(operation: Operation) -> list[type[BackendError]]:
     body = [WrongMediaType, TooSlow] if operation.body is not None or operation.content else []
     numbered = [NotFound] if ":int}" in operation.path else []
-    access = [] if operation.needs == "nothing" else [NotAllowed]
+    access = [] if operation.needs == "nothing" else [NotAllowed, RateLimited]
     return [*operation.errors, *body, *numbered, *access, *ALWAYS]
 
 
@@ -230,7 +233,7 @@ def _problems(operation: Operation, errors: Mapping[str, type[BackendError]]) ->
     told: dict[str, Any] = {
         "description": "\n".join(f"- `{code}`: {' '.join(text.split())}" for code, text in first.items())
     }
-    if next(iter(errors.values())).status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if any(error.retry_after_s is not None for error in errors.values()):
         seconds = {"type": "integer", "format": "int64"}
         told["headers"] = {"Retry-After": {"description": "Seconds to wait", "schema": seconds}}
     if operation.method != "HEAD":

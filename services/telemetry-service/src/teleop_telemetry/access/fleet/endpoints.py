@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from teleop_runtime.access.codes import pool_line
 from teleop_runtime.access.principal import Principal
+from teleop_runtime.access.rates import counted_as
 from teleop_runtime.logs import get_logger
 from teleop_runtime.serving.guard import note
 from teleop_runtime.serving.middleware.forwarded import PREFIX
@@ -36,7 +37,7 @@ from teleop_telemetry.access.fleet.views import (
     NewPool,
     Pools,
 )
-from teleop_telemetry.access.limits import Attempts, counted_as
+from teleop_telemetry.access.limits import Attempts
 
 log = get_logger(__name__)
 
