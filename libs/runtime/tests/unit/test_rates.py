@@ -44,13 +44,9 @@ def test_addresses_without_end_take_no_memory():
 @pytest.fixture
 def limits(monkeypatch):
     """With limits that a test reaches."""
-    for name, value in {
-        "CALLER_PER_S": 2,
-        "CALLER_BURST": 4,
-        "STRANGER_PER_S": 2,
-        "STRANGER_BURST": 4,
-    }.items():
-        monkeypatch.setattr(rates, name, value)
+    for who in ("CALLER", "STRANGER"):
+        monkeypatch.setattr(rates, f"{who}_PER_SECOND", 2)
+        monkeypatch.setattr(rates, f"{who}_BURST", 4)
     return RateLimits()
 
 
