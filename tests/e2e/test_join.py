@@ -20,7 +20,13 @@ TLS = {"LEROBOT_BACKEND_TLS": "127.0.0.1"}
 PROGRAMS = Path(sys.executable).parent
 
 
-@pytest.fixture(params=[{}, TLS], ids=["http", "https"])
+@pytest.fixture(
+    params=[
+        pytest.param({}, marks=pytest.mark.long("the same without HTTPS")),
+        TLS,
+    ],
+    ids=["http", "https"],
+)
 def backend(request: pytest.FixtureRequest) -> Iterator[ServiceProcess]:
     """The whole backend as one process, as if the robot were on another machine."""
     with (
@@ -158,6 +164,7 @@ def test_the_agent_sends_with_the_same_token(backend, on_server, on_robot, tmp_p
     assert client.progress.ended
 
 
+@pytest.mark.long("three backends, one after the other")
 @pytest.mark.parametrize("backend", [TLS], indirect=True)
 def test_another_backend_in_its_place_gets_nothing(backend, on_server, on_robot, tmp_path):
     """Its certificate is of another authority: until the right one is back, nothing is sent."""

@@ -50,7 +50,9 @@ def ended(started, number):
         process.wait(PATIENCE_S)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long("four services' starts"))]
+)
 async def test_waiting_for_the_database_at_the_start(tmp_path, number):
     """There is none: they wait, and end when asked, without a traceback."""
     with running(MODULES, f"postgresql://nobody@/none?host={tmp_path}", tmp_path) as started:
