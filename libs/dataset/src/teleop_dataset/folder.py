@@ -25,8 +25,9 @@ from teleop_dataset.open_files import writers
 from teleop_dataset.parquet_thrift import read_footer
 
 INFO = "meta/info.json"
-# LeRobot's info.json has some kB; a thousand features with their names stay below 1 MB.
-MAX_INFO_BYTES = 16 * 1024**2
+# Of info.json, and of stats.json. LeRobot's info.json has some kB; a thousand features with their names stay
+# below 1 MB.
+MAX_DOCUMENT_BYTES = 16 * 1024**2
 # Folders that lerobot removes again: pictures of the episode being recorded,
 # and folders of tempfile.mkdtemp() in which it encodes each episode's video.
 _TEMPORARY = re.compile(r"images|tmp[a-z0-9_]{8}")
@@ -326,9 +327,9 @@ def _read_info(dataset: Path, files: Mapping[str, FileSeen]) -> tuple[Info | Non
         return None, f"there is no {INFO}"
     try:
         with open_regular(dataset / INFO) as file:
-            encoded = file.read(MAX_INFO_BYTES + 1)
-        if len(encoded) > MAX_INFO_BYTES:
-            return None, f"{INFO} has more than {MAX_INFO_BYTES} bytes"
+            encoded = file.read(MAX_DOCUMENT_BYTES + 1)
+        if len(encoded) > MAX_DOCUMENT_BYTES:
+            return None, f"{INFO} has more than {MAX_DOCUMENT_BYTES} bytes"
         return msgspec.json.decode(encoded, type=Info), ""
     except RecursionError:
         return None, f"{INFO} can't be read: it nests too deeply"

@@ -17,8 +17,9 @@ from teleop_dataset.errors import BrokenFile
 MAX_MOVIE_HEADER_BYTES = 64 * 1024**2
 # A normal file has a handful; only a malicious file has this many.
 MAX_BOXES = 10_000
-# Nearly four days at 30 fps; larger counts would only fill the memory.
-MAX_FRAMES = 10_000_000
+# More than a day at 30 fps. Each takes 100 bytes of memory while they are looked at, and none of a file that
+# says that all have the same size.
+MAX_FRAMES = 3_000_000
 
 
 class Readable(Protocol):

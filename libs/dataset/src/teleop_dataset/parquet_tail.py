@@ -16,7 +16,7 @@ from mmap import mmap
 from typing import Any
 
 from teleop_dataset.errors import BrokenFile
-from teleop_dataset.parquet_thrift import MAGIC, decode, parquet
+from teleop_dataset.parquet_thrift import MAGIC, check_rows, decode, parquet
 
 # pyarrow's headers are about 20 to 100 bytes; with a page's smallest and largest value up to 8 KiB more.
 PAGE_HEADER_BYTES = 512
@@ -87,6 +87,11 @@ def read_tail(data: bytes | mmap, leaves: Sequence[Leaf]) -> Tail:
     used = 0
     while (found := _take_group(pages, used, leaves)) is not None:
         group, used = found
+        try:
+            check_rows([each.num_rows for each in (*tail.row_groups, group)], len(data))
+        except BrokenFile as error:
+            tail.problem = error.detail
+            break
         tail.row_groups.append(group)
         tail.end = pages[used - 1].end
     if tail.end < len(data) and not tail.problem:

@@ -5,6 +5,7 @@ and the only way to read a file without a footer.
 """
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +18,13 @@ from teleop_dataset.errors import BrokenFile
 MAGIC = b"PAR1"
 # Of a data file with 10,000 row groups of 15 columns.
 MAX_FOOTER_BYTES = 64 * 1024**2
+# Those of such a footer are half as many; each takes 10 us, and up to 200 bytes of memory.
+MAX_ELEMENTS = 2_000_000
+# Of lists whose elements are structures (row groups, columns), which take most of it.
+MAX_STRUCTURES = 500_000
+# What LeRobot writes has less than one: the number of each row is another. The tightest encodings make it 10.
+# Equal values take no bytes at all, so a file of some kB can list rows that fill any memory.
+MAX_ROWS_PER_BYTE = 100
 # Footer length (uint32, little endian), then the magic.
 _END = struct.Struct("<I4s")
 
@@ -53,9 +61,11 @@ _Compact: Any = TCompactProtocol
 
 class _Bounded(_Compact):  # type: ignore[misc]
     """Refuses collections that say they have more elements than there are bytes: 17 bytes named two billion,
-    whose kind takes no byte, and were read for hours."""
+    whose kind takes no byte, and were read for hours. And more elements in all than a footer has, of which a
+    robot PC would make gigabytes of objects."""
 
     trans: _Bytes
+    elements = structures = 0
 
     def _read_collection_begin(self) -> tuple[int, int]:
         kind, size = super()._read_collection_begin()
@@ -68,8 +78,12 @@ class _Bounded(_Compact):  # type: ignore[misc]
         return key, value, size
 
     def _check(self, size: int, *kinds: int) -> None:
+        self.elements += size
+        self.structures += size * (TType.STRUCT in kinds)
         if size > self.trans.left or (size and TType.STOP in kinds):
             raise EOFError
+        if self.elements > MAX_ELEMENTS or self.structures > MAX_STRUCTURES:
+            raise BrokenFile(f"it has more than {MAX_ELEMENTS} elements", limit=MAX_ELEMENTS)
 
 
 _Protocol: Any = _Bounded
@@ -127,7 +141,15 @@ def read_footer(file: BinaryIO, size_bytes: int) -> Any:
     found, used = decode(parquet.FileMetaData, file.read(length))
     if used != length:
         raise BrokenFile(f"the footer has {used} bytes instead of {length}")
+    check_rows([group.num_rows for group in found.row_groups], size_bytes)
     return found
+
+
+def check_rows(groups: Sequence[int], size_bytes: int) -> None:
+    """Raise BrokenFile if a file of that size can't hold those numbers of rows."""
+    rows, most = sum(groups), MAX_ROWS_PER_BYTE * size_bytes
+    if min(groups, default=0) < 0 or rows > most:
+        raise BrokenFile(f"{size_bytes} bytes would be {rows} rows", limit=most)
 
 
 def write_footer(metadata: Any) -> bytes:

@@ -3,9 +3,12 @@
 It also exits with 0 if the source is sound; then it writes nothing.
 """
 
+import os
+import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from teleop_schema.commands.command_line import Parser
@@ -15,6 +18,8 @@ from teleop_dataset.repair import Decoding, find_sound, repair
 
 # A small dataset has been decoded by then.
 PROGRESS_S = 5.0
+# Of the machine's memory: on a robot PC the recorder needs its own, and a dataset of strangers may want any.
+MEMORY_PART = 2
 
 
 class Progress:
@@ -48,10 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         decoding = Decoding(Progress(time.monotonic))
-        if sound := find_sound(options.source, decoding):
-            print(sound.as_text())
-            return 0
-        report = repair(options.source, options.target, earlier_info=options.info, decoding=decoding)
+        with _bounded_memory():
+            if sound := find_sound(options.source, decoding):
+                print(sound.as_text())
+                return 0
+            report = repair(options.source, options.target, earlier_info=options.info, decoding=decoding)
     except BackendError as error:
         print(error.detail if error.hint is None else f"{error.detail}; {error.hint}", file=sys.stderr)
         return 1
@@ -60,6 +66,21 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print(report.as_text())
     return 0 if report.whole else 1
+
+
+@contextmanager
+def _bounded_memory() -> Iterator[None]:
+    """Within the block, what would take more than MEMORY_PART of the machine raises MemoryError. On Linux."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    page_bytes = resource.getpagesize()
+    with suppress(OSError, ValueError):
+        taken = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = (taken + os.sysconf("SC_PHYS_PAGES") // MEMORY_PART) * page_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from teleop_schema.words import counted
 
 from teleop_dataset.errors import NotRepairable
-from teleop_dataset.folder import FileSeen, VideoSeen, look, open_regular
+from teleop_dataset.folder import MAX_DOCUMENT_BYTES, FileSeen, VideoSeen, look, open_regular
 from teleop_dataset.repair.decoding import Decoding, find_broken_rows, find_broken_video
 from teleop_dataset.repair.describe import describe_films, describe_rows
 from teleop_dataset.repair.episode_stats import EpisodeStats
@@ -81,7 +81,12 @@ def repair(
             verify(root, frames=report.frames, advance=lambda seen, total: None, short=work.short)
             root.chmod(0o755)
             root.rename(target)
-    except (LookupError, TypeError, ValueError, pa.ArrowException, av.FFmpegError) as error:
+    except MemoryError as error:
+        raise NotRepairable(
+            "the dataset takes more memory than its repair may have",
+            hint="if it was recorded like this, repair it on a machine with more memory: sync-agent repair",
+        ) from error
+    except (LookupError, TypeError, ValueError, RecursionError, pa.ArrowException, av.FFmpegError) as error:
         # An error that no step expected: damaged bytes, not missing ones. FFmpeg also tells of full disks.
         if isinstance(error, OSError):
             raise
@@ -223,8 +228,11 @@ class _Repair:
 
     def _name_rest(self, found: list[Episode]) -> None:
         expected = self._seen.info.total_episodes if self._seen.info else 0
-        present = {each.index for each in found}
-        for first, end in _stretches([index for index in range(expected) if index not in present]):
+        # Not one by one: a damaged total may be any number.
+        present = sorted({each.index for each in found if each.index < expected})
+        for first, end in zip((0, *(index + 1 for index in present)), (*present, expected), strict=True):
+            if first == end:
+                continue
             missing = f"{counted(end - first, 'episode')} from episode {first} on"
             self._report.lose(missing, f"{layout.INFO} counts them, but their rows are missing")
         for folder in unsaved_folders(self._source, self._seen):
@@ -378,7 +386,8 @@ class _Repair:
     def _read(self, path: str) -> bytes:
         try:
             with open_regular(self._source / path) as file:
-                return file.read()
+                content = file.read(MAX_DOCUMENT_BYTES + 1)
+                return content if len(content) <= MAX_DOCUMENT_BYTES else b""
         except OSError:
             return b""
 
@@ -392,11 +401,6 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             joined.append((begin, end))
     return joined
-
-
-def _stretches(numbers: list[int]) -> list[tuple[int, int]]:
-    """Ascending numbers as stretches (first, one past the last)."""
-    return _joined([(number, number + 1) for number in numbers])
 
 
 def _read_table(path: Path) -> pa.Table | None:

@@ -82,7 +82,7 @@ class RowReader:
             table = file.read_row_group(group, self._columns, use_threads=False)
             table.validate(full=True)
             numbers = {name: _plain(table, name) for name in DEFAULT_FEATURES}
-        except (OSError, pa.ArrowException, ValueError, BadRows) as error:
+        except (OSError, pa.ArrowException, ValueError, MemoryError, BadRows) as error:
             return [f"rows {begin} to {begin + rows - 1} can't be read: {error}"]
         problems = []
         for low, high in _runs(numbers["episode_index"]):

@@ -12,13 +12,13 @@ from teleop_schema.errors import BackendError
 from teleop_schema.words import counted
 
 from teleop_dataset.flags import flag_episodes
-from teleop_dataset.folder import look
+from teleop_dataset.folder import MAX_DOCUMENT_BYTES, look
 from teleop_dataset.readiness import what_is_unfinished
 from teleop_dataset.repair.decoding import Decoding, find_broken_rows, find_broken_video
 from teleop_dataset.repair.metadata import Row
 from teleop_dataset.repair.own_stats import COMPARED, compare_rows
 from teleop_dataset.repair.rows import Episode, RowReader
-from teleop_dataset.repair.source import clips_of, unsaved_folders
+from teleop_dataset.repair.source import check_info, clips_of, unsaved_folders
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.episodes import PICTURES
 from teleop_dataset.v3.info import Features
@@ -54,8 +54,11 @@ def find_sound(source: Path, decoding: Decoding | None = None) -> Soundness | No
     seen = look(source)
     if seen.info is None or what_is_unfinished(seen) is not None:
         return None
+    if seen.files[layout.STATS].size_bytes > MAX_DOCUMENT_BYTES:
+        return None
     try:
         info = json.loads((source / layout.INFO).read_bytes())
+        check_info(info)
         rows = RowReader(info["features"], info["fps"])
         for path, _ in seen.tables("data"):
             if rows.read(source / path, FileNumber.of(path)):
@@ -78,6 +81,8 @@ def find_sound(source: Path, decoding: Decoding | None = None) -> Soundness | No
         LookupError,
         TypeError,
         ValueError,
+        RecursionError,
+        MemoryError,
         pa.ArrowException,
         av.FFmpegError,
     ):

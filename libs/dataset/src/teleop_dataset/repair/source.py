@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from teleop_dataset.errors import NotRepairable
-from teleop_dataset.folder import MAX_INFO_BYTES, DatasetSeen, open_regular
+from teleop_dataset.folder import MAX_DOCUMENT_BYTES, DatasetSeen, open_regular
 from teleop_dataset.readiness import CONVERT
 from teleop_dataset.repair.report import RepairReport
 from teleop_dataset.repair.rows import Episode
@@ -22,6 +22,8 @@ from teleop_dataset.v3.info import DEFAULT_FEATURES
 from teleop_dataset.v3.layout import FileNumber
 from teleop_dataset.v3.tasks import TASK_COLUMNS
 
+# LeRobot's features have no more.
+MAX_DIMENSIONS = 5
 # A limit, because all are held in memory, by name.
 MAX_TASKS = 100_000
 
@@ -63,11 +65,12 @@ def read_info(source: Path, earlier: Path | None, report: RepairReport) -> dict[
             field=layout.INFO,
             hint="give one of the same recording, from an earlier backup: --info FILE",
         )
-    _check(info)
+    check_info(info)
     return info
 
 
-def _check(info: dict[str, Any]) -> None:
+def check_info(info: dict[str, Any]) -> None:
+    """Raise NotRepairable unless it describes the columns of a dataset."""
     try:
         known = msgspec.convert(info, _Info)
     except msgspec.ValidationError as error:
@@ -83,6 +86,8 @@ def _check(info: dict[str, Any]) -> None:
         raise NotRepairable(f"{layout.INFO} has no feature {missing[0]}", field="features")
     for key, feature in features.items():
         shape = feature["shape"]
+        if len(shape) > MAX_DIMENSIONS:
+            raise NotRepairable(f"{layout.INFO}: {key} has {len(shape)} dimensions", limit=MAX_DIMENSIONS)
         if not shape or not all(isinstance(length, int) and 0 < length < 2**31 for length in shape):
             raise NotRepairable(f"{layout.INFO}: the shape of {key} is {shape}", field="features")
         if "/" in key or feature["dtype"] == "language":
@@ -92,7 +97,7 @@ def _check(info: dict[str, Any]) -> None:
 def _read_text(path: Path) -> str:
     try:
         with open_regular(path) as file:
-            return file.read(MAX_INFO_BYTES).decode(errors="replace")
+            return file.read(MAX_DOCUMENT_BYTES).decode(errors="replace")
     except OSError:
         return ""
 
@@ -131,13 +136,15 @@ def read_tasks(source: Path) -> list[str]:
     """The tasks in their order; none if the file is torn."""
     try:
         with open_regular(source / layout.TASKS) as file:
+            if pq.read_metadata(file).num_rows > MAX_TASKS:
+                return []
             table = pq.read_table(file)
         name = next((each for each in TASK_COLUMNS if each in table.column_names), "task")
         numbers, tasks = table.column("task_index").to_pylist(), table.column(name).to_pylist()
     except (OSError, KeyError, ValueError, pa.ArrowException):
         return []
     sound = numbers == list(range(len(tasks))) and all(isinstance(task, str) for task in tasks)
-    return tasks if sound and len(tasks) <= MAX_TASKS and len(set(tasks)) == len(tasks) else []
+    return tasks if sound and len(set(tasks)) == len(tasks) else []
 
 
 def complete_tasks(

@@ -56,7 +56,7 @@ def bring(source: Path, target: Path, schema: pa.Schema, leaves: list[Leaf]) -> 
         if tail.row_groups:
             metadata = _metadata(schema, tail.row_groups)
             copy_bytes(file, target, tail.end, write_footer(metadata))
-    return Brought(False, len(tail.row_groups), tail.problem or problem)
+    return Brought(False, len(tail.row_groups), problem or tail.problem)
 
 
 def cut(path: Path, rows: int) -> bool:
