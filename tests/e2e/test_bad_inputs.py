@@ -1,19 +1,28 @@
 """Whatever is wrong gets an error that names it; the service goes on, and a robot beside it loses nothing."""
 
-import threading
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import httpx
+import msgspec
 import pytest
+from bad_inputs.datasets import DATASETS, SOUND
 from bad_inputs.over_http import ADDRESSES, BODIES, HEADS, UPLOADS
 from bad_inputs.over_websocket import FRAMES, HANDSHAKES, HELLOS, PLAIN
 from bad_inputs.wire import Told, ask, converse, handshake, request, text
 from lerobot_robot_backend.client import TelemetryClient
 from teleop_testing.backends.processes import ServiceProcess, whole_backend
-from teleop_testing.robots.spooled import JOINTS, log_frames
+from teleop_testing.datasets.files import encode_video, manifest_of
+from teleop_testing.datasets.hostile_video import HARMLESS, HOSTILE
+from teleop_testing.machine.memory import peak_bytes
+from teleop_testing.robots.robot import TestRobot
+from teleop_testing.robots.spooled import recording_beside
 from teleop_testing.waiting import PATIENCE_S
 
-RATE_HZ = 60
+MOST_OF_A_CHILD_BYTES = 1024**3
 
 
 @pytest.fixture(scope="module")
@@ -26,33 +35,13 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
 @pytest.fixture(scope="module", autouse=True)
 def robot(backend: ServiceProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TelemetryClient]:
     """A robot that records beside all that; afterwards all its frames are there, and no file of others."""
-    client = TelemetryClient(
-        backend.url,
-        "robot_A",
-        state_names=JOINTS,
-        action_names=JOINTS,
-        fps=RATE_HZ,
-        spool_dir=tmp_path_factory.mktemp("spool"),
-        min_free_bytes=0,
-    )
-    over = threading.Event()
-
-    def record() -> None:
-        while not over.wait(1 / RATE_HZ):
-            log_frames(client, 1)
-
-    recording = threading.Thread(target=record)
-    with client:
-        recording.start()
+    with recording_beside(backend.url, "robot_A", tmp_path_factory.mktemp("spool")) as client:
         yield client
-        over.set()
-        recording.join()
-    assert client.drain(timeout_s=PATIENCE_S) == client.logged > 0
     with httpx.Client(base_url=backend.url, timeout=PATIENCE_S) as http:
         ledger = http.get(f"/sessions/{client.session_id}/ledger").json()
         assert (ledger["committed"], ledger["complete"]) == (client.logged, True)
         assert http.get("/readyz").json() == {"status": "ready"}
-        assert http.get("/datasets").json()["datasets"] == []
+        assert {each["robot_id"] for each in http.get("/datasets").json()["datasets"]} <= {"attacker"}
         assert http.get("/exports").json()["exports"] == []
     faults = [line for line in backend.log.read_text().splitlines() if '"level": "error"' in line]
     assert faults == []
@@ -102,3 +91,74 @@ async def test_first_messages(backend, record_property, subprotocol, kind: Mappi
         opening = handshake(subprotocol=subprotocol)
         told[name] = await converse(backend.port, opening, [text(sent)], greeted=False), wanted
     check(told, record_property)
+
+
+async def test_video(backend):
+    """Whatever it is, its sender is told why it is not used, in bounded memory; sound video beside it is."""
+    async with TestRobot.connected(backend.address, "attacker") as robot, whole(backend) as http:
+
+        async def send(camera: str, content: bytes) -> dict[str, Any]:
+            about = {
+                "robot_id": "attacker",
+                "session": str(robot.welcome.session_id),
+                "camera_key": camera,
+                "chunk_index": "0",
+                "start_timestamp": "2026-01-05T10:00:00Z",
+                "end_timestamp": "2026-01-05T10:00:01Z",
+            }
+            answer = await http.post("/upload/video", data=about, files={"file": content})
+            assert answer.status_code == 201, answer.text
+            told: dict[str, Any] = answer.json()
+            return told
+
+        for number, kind in enumerate(HOSTILE):
+            told, beside = await asyncio.gather(
+                send(f"hostile_{number}", HOSTILE[kind]()),
+                send(f"sound_{number}", encode_video(30, seed=number)),
+            )
+            assert (told["quarantine"] is None) == (kind in HARMLESS), (kind, told)
+            assert beside["quarantine"] is None, (kind, beside)
+            assert most_of_a_child(backend) < MOST_OF_A_CHILD_BYTES, kind
+
+
+async def test_datasets(backend):
+    """Their repair says what is wrong with them, soon; one that only counts wrongly is repaired."""
+    async with whole(backend) as http:
+        told = {
+            kind: await repaired(http, f"bomb/n{number}", files)
+            for number, (kind, (files, _)) in enumerate(DATASETS.items())
+        }
+        wrong = [
+            (kind, answer.text)
+            for kind, answer in told.items()
+            if answer.status_code != 409 or DATASETS[kind][1] not in answer.json()["detail"]
+        ]
+        assert not wrong
+        assert (await repaired(http, "bomb/sound", SOUND)).status_code == 201
+
+
+def whole(backend: ServiceProcess) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=backend.url, timeout=PATIENCE_S)
+
+
+def most_of_a_child(backend: ServiceProcess) -> int:
+    """The most memory that a process has held which this backend has started to look into video."""
+    children = Path(f"/proc/{backend.pid}/task/{backend.pid}/children").read_text().split()
+    peaks = [0]
+    for pid in children:
+        with suppress(OSError, IndexError):
+            if b"probe_worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                peaks.append(peak_bytes(pid))
+    return max(peaks)
+
+
+async def repaired(http: httpx.AsyncClient, dataset: str, files: Mapping[str, bytes]) -> httpx.Response:
+    """What the server says to the repair of a dataset that an attacker has backed up."""
+    for path, content in files.items():
+        about = {"robot_id": "attacker", "dataset": dataset, "path": path}
+        sent = await http.post("/upload/sync", data=about, files={"file": content})
+        assert sent.status_code == 201, sent.text
+    body = msgspec.json.encode(manifest_of(files))
+    address = f"/datasets/attacker/{dataset}"
+    assert (await http.post(f"{address}/versions", content=body)).status_code == 201
+    return await http.post(f"{address}/repair")

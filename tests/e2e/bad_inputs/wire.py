@@ -165,6 +165,13 @@ class Line:
             if opcode == TEXT and json.loads(content)["type"] == "welcome":
                 return
 
+    async def rest(self) -> bytes:
+        """What comes until the server closes."""
+        with suppress(ConnectionError):
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._reader.read()
+        return b""
+
     def close(self) -> None:
         """End it, without a word."""
         self._writer.transport.abort()

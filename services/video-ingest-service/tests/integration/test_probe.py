@@ -167,6 +167,14 @@ async def test_what_is_no_usable_video_has_a_reason(look, content, told, reason)
     assert reason in found.problem
 
 
+async def test_tables_that_only_ffmpeg_reads_are_no_usable_video(look):
+    """An export reads them itself, and would end with it."""
+    content = encode_video(30)
+    at = content.index(b"stco") + 8
+    found = await look(content[:at] + (0x7FFFFFFF).to_bytes(4, "big") + content[at + 4 :], told=30)
+    assert (found.problem, found.looked) == ("a table of the mp4 is cut off", True)
+
+
 async def test_only_pictures_that_are_shown_count(look):
     """What was cut without being encoded still holds those that the shown ones build upon."""
     found = await look(hide_first(encode_video(30), 3), told=27)

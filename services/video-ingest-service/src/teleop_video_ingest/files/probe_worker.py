@@ -29,6 +29,7 @@ from av.video.stream import VideoStream
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.media import MAX_PIXELS, check_size, decoder_limits, open_mp4, video_of
 from teleop_dataset.mp4 import check_edits, read_header, video_track
+from teleop_dataset.mp4_samples import read_samples
 from teleop_runtime.confined.handed import HandedFile, receive
 from teleop_runtime.confined.sandbox import Bounds, allow_cpu, confine, taken_bytes
 
@@ -165,7 +166,8 @@ def _examine(file: int, container: InputContainer, found: dict[str, object]) -> 
         raise Unusable(f"it was cut off: {stream.frames} frames are listed, but it holds {there}")
     if not packets[0].is_keyframe:
         raise Unusable("it does not begin with a keyframe")
-    _check_edits(HandedFile(file))
+    header, _ = read_header(HandedFile(file), os.fstat(file).st_size)
+    check_edits(video_track(header))
     if len(times) < len(pictures) or stream.time_base is None:
         raise Unusable("some frames have no timestamp")
     found["fps"] = _rate(sorted(times), stream.time_base)
@@ -177,6 +179,8 @@ def _examine(file: int, container: InputContainer, found: dict[str, object]) -> 
     end = max(times)
     last = max(each.pts for each in packets if each.is_keyframe and each.pts is not None and each.pts <= end)
     _decode(container, stream, last, sum(time >= last for time in times), size)
+    # Exports read these tables themselves: what FFmpeg passes over there would end them.
+    read_samples(header, os.fstat(file).st_size)
 
 
 class _Packet(NamedTuple):
@@ -195,12 +199,6 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[_Packet
             raise Unusable(f"it has more than {MAX_PICTURES} pictures: send it in several parts")
         if packet.size:
             yield _Packet(packet.pts, packet.is_keyframe, packet.is_discard)
-
-
-def _check_edits(file: HandedFile) -> None:
-    """Raises BrokenFile."""
-    header, _ = read_header(file, file.size_bytes)
-    check_edits(video_track(header))
 
 
 def _count(file: int) -> int:

@@ -5,8 +5,9 @@ from msgspec import Struct
 # Increased whenever a check finds something else in the same file than before; files
 # that an older version has checked are then checked again. 2:
 # a packet hidden by an edit list is not a picture, and rotated video is bad. 3: video whose edit list has
-# several parts is bad, and video whose edit list hides its end is not.
-LOOK_VERSION = 3
+# several parts is bad, and video whose edit list hides its end is not. 4: tables that only FFmpeg reads
+# are bad.
+LOOK_VERSION = 4
 
 
 class Probed(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,5 +1,6 @@
 """Streams in a spool, written and read frame by frame."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from teleop_schema.limits import Limits
 from teleop_schema.messages import Batch
 from teleop_schema.session import SessionDescription
 
+from teleop_testing.waiting import PATIENCE_S
+
+RATE_HZ = 60
 SMALL = 2 * MAX_RECORD_BYTES
 # The joints of a session that a test's `make_client` opens.
 JOINTS = ("shoulder.pos", "elbow.pos")
@@ -80,6 +84,35 @@ def log_frames(client: TelemetryClient, count: int) -> None:
     for _ in range(count):
         index = float(client.logged)
         client.log(dict.fromkeys(JOINTS, index), dict.fromkeys(JOINTS, -index))
+
+
+@contextmanager
+def recording_beside(url: str, robot_id: str, spool: Path) -> Iterator[TelemetryClient]:
+    """A robot that records at RATE_HZ for the block; after it, all of its frames are acknowledged."""
+    over = threading.Event()
+    client = TelemetryClient(
+        url,
+        robot_id,
+        state_names=JOINTS,
+        action_names=JOINTS,
+        fps=RATE_HZ,
+        spool_dir=spool,
+        min_free_bytes=0,
+    )
+
+    def record() -> None:
+        while not over.wait(1 / RATE_HZ):
+            log_frames(client, 1)
+
+    recording = threading.Thread(target=record)
+    with client:
+        recording.start()
+        try:
+            yield client
+        finally:
+            over.set()
+            recording.join()
+    assert client.drain(timeout_s=PATIENCE_S) == client.logged > 0
 
 
 def expected_rows(count: int) -> list[list[float]]:
