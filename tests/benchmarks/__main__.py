@@ -21,6 +21,7 @@ NAMES = (
     "backup",
     "export",
     "export_video",
+    "confinement",
 )
 
 
