@@ -11,10 +11,10 @@ GRANT SELECT, INSERT, UPDATE, DELETE
 GRANT USAGE, UPDATE ON SEQUENCE teleop_session_id_seq TO telemetry;
 GRANT SELECT
     ON session_overview, episode_overview, teleop_frame_data, session_export, installation, video_chunk,
-       video_chunk_use
+       video_chunk_use, robot_usage
     TO telemetry;
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON principal, access_token, enrolment, robot_pool, join_request, person, sign_in_link, web_session
+    ON principal, access_token, enrolment, robot_pool, join_request, person, sign_in_link, web_session, robot_quota
     TO telemetry;
 -- Each service checks tokens and sessions, notes that they were used, and notes what was changed. Nobody takes a note back.
 GRANT SELECT ON principal, access_token, person, web_session TO ingest, export;
@@ -34,7 +34,7 @@ GRANT EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition, drop_ses
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON stored_object, upload, video_chunk, dataset, dataset_file, dataset_version, dataset_version_file, robot_usage
     TO ingest;
-GRANT SELECT ON teleop_session, session_archive, installation, video_chunk_use TO ingest;
+GRANT SELECT ON teleop_session, session_archive, installation, video_chunk_use, robot_quota TO ingest;
 
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON export, export_push, procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers

@@ -30,6 +30,8 @@ def main() -> int:
 
         _, robots = addresses_for(settings.host)
         scheme = "https" if settings.tls else "http"
-        return Installation(url, f"{scheme}://{settings.tls or robots}:{settings.port}", authority)
+        return Installation(
+            url, f"{scheme}://{settings.tls or robots}:{settings.port}", authority, settings.robot_quota_bytes
+        )
 
     return run("lerobot-backend", find, sys.argv[1:])

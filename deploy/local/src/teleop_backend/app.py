@@ -69,6 +69,7 @@ def create_app(settings: LocalSettings, tls: ServerTls | None = None) -> Starlet
             str(settings.backup_dir),
             settings.retention_days,
             None if tls is None else tls.authority,
+            settings.robot_quota_bytes,
         ),
         ingest_part(
             postgres.url(),

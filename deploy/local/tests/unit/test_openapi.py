@@ -16,6 +16,7 @@ from teleop_schema.files import FilePlan, Manifest
 from teleop_schema.holding import Held
 from teleop_telemetry.access.fleet.views import Asking, NewPool
 from teleop_telemetry.access.people_views import NewPerson, SigningIn
+from teleop_telemetry.access.quota_endpoints import NewQuota
 from teleop_telemetry.access.views import Joining, NewToken
 from teleop_telemetry.erasing.views import NewErasure
 from teleop_telemetry.tables.views import EpisodeChange, SessionChange
@@ -30,6 +31,7 @@ BODIES = {
     for kind in (
         Asking,
         NewPool,
+        NewQuota,
         SessionChange,
         EpisodeChange,
         FilePlan,

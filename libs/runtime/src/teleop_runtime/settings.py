@@ -22,6 +22,7 @@ from teleop_runtime.proxies import Network, read_proxies
 
 SECRETS = Path("/run/secrets")
 ENV_FILE = ".env"
+GB = 10**9
 
 # As browsers send it: in lower case, without a slash at its end.
 _ORIGIN = re.compile(r"https?://[a-z0-9.\-\[\]:]+", re.ASCII)
@@ -198,6 +199,24 @@ def read_names(text: str) -> frozenset[str]:
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of a host like robots.example.com")
     return frozenset(names)
+
+
+class QuotaSettings(ProcessSettings):
+    """How much each robot may take, for the service that keeps to it, and for the one that says so."""
+
+    robot_quota_gb: float | None = Field(
+        None,
+        alias="LEROBOT_BACKEND_ROBOT_QUOTA_GB",
+        gt=0,
+        le=1_000_000_000,
+        description="how much the video and datasets of each robot may take, GB, unless it has a quota of "
+        "its own (robots quota); then it keeps the rest until there is room. Unset: any amount",
+    )
+
+    @property
+    def robot_quota_bytes(self) -> int | None:
+        """The same in bytes; None: any number."""
+        return None if self.robot_quota_gb is None else int(self.robot_quota_gb * GB)
 
 
 class ServiceSettings(ProcessSettings):

@@ -18,7 +18,7 @@ from teleop_runtime.trouble import FROZEN
 
 from teleop_telemetry import storage
 from teleop_telemetry.access import endpoints as access_endpoints
-from teleop_telemetry.access import people_endpoints
+from teleop_telemetry.access import people_endpoints, quota_endpoints
 from teleop_telemetry.access.fleet import endpoints as fleet_endpoints
 from teleop_telemetry.access.fleet.table import FleetTable
 from teleop_telemetry.access.limits import Attempts
@@ -50,6 +50,7 @@ from teleop_telemetry.receiving.connections import Connections
 from teleop_telemetry.receiving.log_endpoint import TELEMETRY
 from teleop_telemetry.settings import TelemetrySettings
 from teleop_telemetry.tables.frame_table import FrameTable
+from teleop_telemetry.tables.robot_quota import QuotaTable
 from teleop_telemetry.tables.session_notes import NOTE_EVERY_S, note_all_sessions
 from teleop_telemetry.tables.session_table import SessionTable
 
@@ -70,12 +71,15 @@ def telemetry_part(
     store_url: str | None = None,
     retention_days: int = 0,
     authority: str | None = None,
+    robot_quota_bytes: int | None = None,
 ) -> ServicePart:
     """telemetry-service as a part of a server.
 
     store_url       where archived sessions are kept, together with other files; None: they can't be read
     retention_days  days after a session's last frame until its frames leave the database; 0: never
     authority       PEM certificate of the authority that signs the server's; None: it has none of its own
+    robot_quota_bytes
+                    what the files of a robot may take that has no quota of its own; None: any amount
     """
 
     return ServicePart(
@@ -84,19 +88,24 @@ def telemetry_part(
             *session_endpoints.OPERATIONS,
             *frame_endpoints.OPERATIONS,
             *access_endpoints.OPERATIONS,
+            *quota_endpoints.OPERATIONS,
             *people_endpoints.OPERATIONS,
             *fleet_endpoints.OPERATIONS,
             *erasing_endpoints.OPERATIONS,
         ],
         websockets=[TELEMETRY],
-        lifespan=partial(_running, database_url, store_url, retention_days, authority),
+        lifespan=partial(_running, database_url, store_url, retention_days, authority, robot_quota_bytes),
         described=Described(TAGS, NAMES | fleet_endpoints.NAMES),
     )
 
 
 @asynccontextmanager
 async def _running(
-    database_url: str, store_url: str | None, retention_days: int, authority: str | None
+    database_url: str,
+    store_url: str | None,
+    retention_days: int,
+    authority: str | None,
+    robot_quota_bytes: int | None,
 ) -> AsyncIterator[Running]:
     async with (
         open_pool(database_url, max_size=LANES) as commits,
@@ -136,6 +145,7 @@ async def _running(
                 "database_url": database_url,
                 "erasure_table": ErasureTable(pool),
                 "token_table": TokenTable(pool),
+                "quota_table": QuotaTable(pool, robot_quota_bytes),
                 "authority": authority,
                 "people_table": PeopleTable(pool),
                 "fleet_table": FleetTable(pool),
@@ -187,7 +197,11 @@ def _look_after_store(background: Background, pool: Pool, files: SessionFiles, e
 def create_app(settings: TelemetrySettings) -> Starlette:
     """telemetry-service as a separate server."""
     part = telemetry_part(
-        settings.database_url, settings.store_url, settings.retention_days, settings.own_authority
+        settings.database_url,
+        settings.store_url,
+        settings.retention_days,
+        settings.own_authority,
+        settings.robot_quota_bytes,
     )
     return assemble_for(settings, "telemetry-service", [access_part(settings.database_url), part])
 

@@ -4,7 +4,7 @@ import re
 from typing import Self
 
 from pydantic import Field, field_validator, model_validator
-from teleop_runtime.settings import ProcessSettings, ServiceSettings
+from teleop_runtime.settings import ProcessSettings, QuotaSettings, ServiceSettings
 
 # A name, an IPv4 address, or an IPv6 address in brackets.
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]", re.ASCII)
@@ -45,7 +45,7 @@ class TlsSettings(ProcessSettings):
         return super().known_as | ({self.tls.lower()} if self.tls else frozenset())
 
 
-class TelemetrySettings(ServiceSettings, RetentionSettings, TlsSettings):
+class TelemetrySettings(ServiceSettings, QuotaSettings, RetentionSettings, TlsSettings):
     """Environment of telemetry-service."""
 
     authority: str | None = Field(

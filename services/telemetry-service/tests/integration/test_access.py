@@ -173,7 +173,7 @@ async def test_the_command_lets_a_robot_join(command, http):
     assert "waiting" in await command("robots", "list")
     assert (await join(http, code[1])).status_code == 200
     listed = (await command("robots", "list")).splitlines()
-    assert listed[1].split() == ["robot_A", "1", "never"]
+    assert listed[1].split() == ["robot_A", "1", "never", "0", "B"]
     said = await command("robots", "add", "robot_B", "--server", "https://lab.example.org")
     assert said.startswith("lrbs://lab.example.org/?code=")
     behind = "https://lab.example.org/robots/backend/"
@@ -224,3 +224,32 @@ async def test_the_command_makes_and_revokes_tokens(command, http):
     changes = (await http.get("/audit")).json()["changes"]
     assert [each["action"] for each in changes] == ["tokens revoke", "tokens add"]
     assert token not in json.dumps(changes)
+
+
+async def test_a_robot_may_have_a_quota_of_its_own(http, database, command):
+    """By HTTP and on the command line, which both note it; what is kept is shown beside it."""
+    none = {"robot_id": "robot_A", "used_bytes": 0, "limit_bytes": None, "own_limit": False}
+    none["counted_at"] = None
+    assert (await http.get("/robots/robot_A/usage")).json() == none
+    await database.connection.execute("INSERT INTO robot_usage VALUES ('robot_A', 12300000000)")
+    assert (await http.get("/robots/robot_A/usage")).json() == none | {"used_bytes": None}
+    await database.connection.execute("UPDATE robot_usage SET counted_at = '2026-11-23Z'")
+    told = (await http.put("/robots/robot_A/quota", json={"limit_bytes": 200_000_000_000})).json()
+    mine = {"limit_bytes": 200_000_000_000, "own_limit": True, "counted_at": "2026-11-23T00:00:00Z"}
+    assert told == {"robot_id": "robot_A", "used_bytes": 12_300_000_000, **mine}
+    for wrong in ({"limit_bytes": 0}, {"limit_bytes": 10**19}, {"limit_bytes": "1"}, {}):
+        assert (await http.put("/robots/robot_A/quota", json=wrong)).status_code == 422
+    assert (await http.delete("/robots/robot_A/quota")).json()["limit_bytes"] is None
+    assert await command("robots", "quota", "robot_A", "0.5") == "robot_A: 12.3 GB, may take 500.0 MB\n"
+    await command("robots", "add", "robot_A")
+    assert "12.3 GB, may take 500.0 MB" in await command("robots", "list")
+    assert await command("robots", "quota", "robot_A", "default") == "robot_A: 12.3 GB\n"
+    for wrong in ("-1", "much", "nan", "inf", "1e30"):
+        assert "GB" in await command("robots", "quota", "robot_A", wrong, status=2)
+    changes = await database.fetch("SELECT action, subject FROM audit WHERE action LIKE '%quota' ORDER BY id")
+    assert [(row["action"], row["subject"]) for row in changes] == [
+        ("set_quota", "robot_A: 200.0 GB"),
+        ("remove_quota", "robot_A: as all robots"),
+        ("robots quota", "robot_A: 500.0 MB"),
+        ("robots quota", "robot_A: as all robots"),
+    ]

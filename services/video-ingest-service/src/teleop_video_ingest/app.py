@@ -82,7 +82,7 @@ def ingest_part(
     """video-ingest-service as a part of a server; files are kept at `store_url` (see open_store).
 
     max_open_uploads   how many a robot may have
-    robot_quota_bytes  what the files of a robot may take; None: any number
+    robot_quota_bytes  what the files of a robot may take that has no quota of its own; None: any number
     """
 
     @asynccontextmanager
@@ -96,7 +96,7 @@ def ingest_part(
             await claim(pool, store, store_url)
             catalog = Catalog(pool, store, prober)
             table = UploadTable(pool)
-            quotas = None if robot_quota_bytes is None else Quotas(pool, robot_quota_bytes)
+            quotas = Quotas(pool, robot_quota_bytes)
             uploads = Uploads(table, store, catalog, max_open=max_open_uploads, quotas=quotas)
             sweeper = sweep.Sweeper(pool, store, uploads)
             background.every(sweep.SWEEP_EVERY_S, "sweep of the store", sweeper.sweep, at_once=False)
@@ -105,8 +105,7 @@ def ingest_part(
             looks = LaterLooks(pool, store, prober)
             background.every(LOOK_VIDEO_EVERY_S, "looks into video", looks.look)
             background.every(room.LOOK_EVERY_S, "room of the store", partial(room.look, store))
-            if quotas is not None:
-                background.every(LOOK_AT_QUOTAS_EVERY_S, "quotas of robots", quotas.look)
+            background.every(LOOK_AT_QUOTAS_EVERY_S, "quotas of robots", quotas.look)
             background.every(
                 NOTE_DATASETS_EVERY_S, "notes on datasets", partial(note_all_datasets, pool, store)
             )
@@ -133,7 +132,7 @@ def ingest_part(
                 told={
                     "video": looks.check,
                     "checks of video": prober.check,
-                    **({"quotas": quotas.check_all} if quotas else {}),
+                    "quotas": quotas.check_all,
                 },
                 silent={"ingest database": FROZEN, "store": FILES_FROZEN},
             )

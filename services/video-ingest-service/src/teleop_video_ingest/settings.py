@@ -1,14 +1,12 @@
 """Configuration of video-ingest-service."""
 
 from pydantic import Field
-from teleop_runtime.settings import ProcessSettings, ServiceSettings
+from teleop_runtime.settings import QuotaSettings, ServiceSettings
 
 from teleop_video_ingest.uploads.uploads import MAX_OPEN_UPLOADS
 
-GB = 10**9
 
-
-class UploadSettings(ProcessSettings):
+class UploadSettings(QuotaSettings):
     """Limits for uploads, wherever this service runs."""
 
     max_open_uploads: int = Field(
@@ -17,19 +15,6 @@ class UploadSettings(ProcessSettings):
         ge=1,
         description="how many unfinished uploads each robot may have",
     )
-    robot_quota_gb: float | None = Field(
-        None,
-        alias="LEROBOT_BACKEND_ROBOT_QUOTA_GB",
-        gt=0,
-        le=1_000_000_000,
-        description="how much the video and datasets of each robot may take, GB; then it keeps the rest "
-        "until there is room. Unset: any amount",
-    )
-
-    @property
-    def robot_quota_bytes(self) -> int | None:
-        """The same in bytes; None: any number."""
-        return None if self.robot_quota_gb is None else int(self.robot_quota_gb * GB)
 
 
 class IngestSettings(ServiceSettings, UploadSettings):

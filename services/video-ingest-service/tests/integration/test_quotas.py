@@ -10,6 +10,7 @@ import pytest_asyncio
 from teleop_schema.files import DatasetFile, FilePlan
 from teleop_testing.backends.serving import client_of, serving
 from teleop_testing.robots.tus import TUS, metadata_of
+from teleop_testing.waiting import PATIENCE_S
 from teleop_video_ingest.app import create_app
 from teleop_video_ingest.settings import IngestSettings
 from teleop_video_ingest.uploads import quotas
@@ -45,8 +46,8 @@ def outcome(answer):
     return answer.status_code, problem["code"], problem["retryable"]
 
 
-async def sync(http, content, path="a.parquet", *, robot_id="robot_A", dataset="ds"):
-    form = {"robot_id": robot_id, "dataset": dataset, "path": path}
+async def sync(http, content, path="a.parquet", *, robot_id="robot_A", dataset="ds", **told):
+    form = {"robot_id": robot_id, "dataset": dataset, "path": path, **told}
     return await http.post("/upload/sync", data=form, files={"file": content})
 
 
@@ -153,9 +154,55 @@ async def test_everybody_who_looks_sees_that_a_robot_waits(http, pool):
     watch = quotas.Quotas(pool, QUOTA_BYTES)
     await watch.check_all()
     await watch.look()
-    with pytest.raises(RuntimeError, match=r"^1 robot may not send more files than 10\.0 MB"):
+    with pytest.raises(RuntimeError, match=r"^1 robot may not send more files before there is room"):
         await watch.check_all()
     metrics = (await http.get("/metrics")).text
     assert 'robots_near_quota{state="used"} 1.0' in metrics
     assert 'robots_near_quota{state="nearly_used"} 1.0' in metrics
     assert (await http.get("/readyz")).status_code == 200
+
+
+async def test_a_robots_own_quota_goes_before_that_of_all(http, database, pool):
+    """A larger one and a smaller one, as soon as it is set; without one of all, too."""
+    add = "INSERT INTO robot_quota (robot_id, limit_bytes) VALUES ('robot_A', $1)"
+    await database.connection.execute(add, 2 * QUOTA_BYTES)
+    assert (await sync(http, os.urandom(QUOTA_BYTES + 1))).status_code == 201
+    await database.connection.execute("UPDATE robot_quota SET limit_bytes = $1", MIB)
+    refused = await sync(http, b"x", "b.parquet")
+    assert (outcome(refused), refused.json()["limit"]) == (REACHED, MIB)
+    none_of_all = quotas.Quotas(pool, None)
+    assert (await none_of_all.near("robot_A")).limit_bytes == MIB
+    assert await none_of_all.near("robot_B") is None
+    await none_of_all.look()
+    with pytest.raises(RuntimeError, match=r"^1 robot "):
+        await none_of_all.check_all()
+
+
+async def test_a_form_hears_of_the_quota_before_its_bytes_are_sent(service):
+    """If it names its SHA-256 in front of the file, or could never fit."""
+    for name, size in (("sha256", QUOTA_BYTES + 1), ("other", QUOTA_BYTES + 1)):
+        form = {"robot_id": "robot_A", "dataset": "ds", "path": "a.parquet"}
+        if name == "sha256":
+            form["sha256"] = "0" * 64
+        parts = [f'--b\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in form.items()]
+        parts.append('--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nPAR1')
+        head = "".join(parts).encode()
+        length = len(head) - len(b"PAR1") + size + len(b"\r\n--b--\r\n")
+        host, port = service.rsplit(":", 1)
+        reader, writer = await asyncio.open_connection(host, int(port))
+        request = (
+            f"POST /upload/sync HTTP/1.1\r\nHost: {service}\r\nContent-Length: {length}\r\n"
+            "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        )
+        writer.write(request.encode() + head)
+        assert b" 507 " in await asyncio.wait_for(reader.readline(), PATIENCE_S)
+        writer.close()
+
+
+async def test_a_form_fits_to_the_last_byte(http):
+    """What is counted before its bytes come is the file, without what is around it."""
+    content = os.urandom(QUOTA_BYTES)
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert (await sync(http, content, sha256=sha256)).status_code == 201
+    assert (await sync(http, content, "again.parquet", sha256=sha256)).status_code == 201
+    assert outcome(await sync(http, b"x", "b.parquet", sha256=hashlib.sha256(b"x").hexdigest())) == REACHED

@@ -16,7 +16,7 @@ def find() -> Installation:
     configure_logs(settings.log_level)
     scheme = "https" if settings.tls else "http"
     server = f"{scheme}://{settings.tls or 'localhost'}:{settings.public_port}"
-    return Installation(settings.database_url, server, settings.own_authority)
+    return Installation(settings.database_url, server, settings.own_authority, settings.robot_quota_bytes)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,12 @@ from teleop_runtime.access.roles import ROLES
 from teleop_runtime.gate import TokenDirectory
 from teleop_runtime.postgres.pool import Pool, open_pool
 from teleop_runtime.serving.app import CannotStart
+from teleop_runtime.settings import GB
 from teleop_runtime.trouble import trouble_of
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.errors import BackendError
 from teleop_schema.identifiers import check_robot_id
+from teleop_schema.words import size_text
 
 from teleop_telemetry.access import erase_command, people_command
 from teleop_telemetry.access.fleet import command as fleet_command
@@ -26,8 +28,10 @@ from teleop_telemetry.access.installation import (
     in_columns,
     told_time,
 )
+from teleop_telemetry.access.quota_endpoints import MAX_LIMIT_BYTES
 from teleop_telemetry.access.token_table import TokenTable
 from teleop_telemetry.access.views import TokenView
+from teleop_telemetry.tables.robot_quota import QuotaTable, RobotUsage
 
 # Two of them: one for the command, one to note what it did.
 CONNECTIONS = 2
@@ -74,9 +78,15 @@ def _parser(prog: str) -> Parser:
         help="how the robot reaches this backend, like http://192.168.1.5:8000; default: as its settings say",
     )
     add.set_defaults(run=_add_robot)
-    robots.add_parser("list", help="list the robots, and whether they have tokens").set_defaults(
-        run=_list_robots
+    robots.add_parser(
+        "list", help="list the robots, whether they have tokens, and what is kept of their files"
+    ).set_defaults(run=_list_robots)
+    quota = robots.add_parser("quota", help="say how much the video and datasets of a robot may take")
+    quota.add_argument("robot_id")
+    quota.add_argument(
+        "limit", type=_quota, help="GB, like 200; or `default`: as LEROBOT_BACKEND_ROBOT_QUOTA_GB says of all"
     )
+    quota.set_defaults(run=_set_quota)
     fleet_command.add_commands(robots)
     tokens = kinds.add_parser("tokens", help="make, list and revoke tokens").add_subparsers(
         dest="command", required=True
@@ -117,18 +127,51 @@ async def _add_robot(pool: Pool, arguments: argparse.Namespace) -> str:
     return f"{line}\nGood once, until {until}. On the robot's computer: sync-agent join '{line}'"
 
 
-async def _list_robots(pool: Pool, _arguments: argparse.Namespace) -> str:
+async def _list_robots(pool: Pool, arguments: argparse.Namespace) -> str:
     robots = await TokenTable(pool).robots()
+    quotas = QuotaTable(pool, arguments.on.robot_quota_bytes)
+    usages = await quotas.usages()
     rows = [
         (
             each.robot_id,
             str(each.tokens),
             told_time(each.last_used_at),
+            _told_usage(usages.get(each.robot_id) or quotas.of_none(each.robot_id)),
             "waiting for it to join" if each.waiting else "",
         )
         for each in robots
     ]
-    return in_columns(("ROBOT", "TOKENS", "LAST USED", ""), rows)
+    return in_columns(("ROBOT", "TOKENS", "LAST USED", "FILES", ""), rows)
+
+
+async def _set_quota(pool: Pool, arguments: argparse.Namespace) -> str:
+    robot_id, limit_bytes = check_robot_id(arguments.robot_id), arguments.limit
+    quotas = QuotaTable(pool, arguments.on.robot_quota_bytes)
+    if limit_bytes is None:
+        await quotas.remove(robot_id)
+    else:
+        await quotas.set(robot_id, limit_bytes)
+    told = "as all robots" if limit_bytes is None else size_text(limit_bytes)
+    await TokenDirectory(pool).note(OPERATOR, None, "robots quota", f"{robot_id}: {told}")
+    return f"{robot_id}: {_told_usage(await quotas.usage(robot_id))}"
+
+
+def _quota(word: str) -> int | None:
+    """Bytes of a quota in GB; None: that of all robots. Raises argparse's error."""
+    if word == "default":
+        return None
+    try:
+        limit_bytes = int(float(word) * GB)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{word!r} is neither a number of GB nor `default`") from None
+    if not 1 <= limit_bytes <= MAX_LIMIT_BYTES:
+        raise argparse.ArgumentTypeError(f"{word} GB is not between 0 and {MAX_LIMIT_BYTES // GB}")
+    return limit_bytes
+
+
+def _told_usage(usage: RobotUsage) -> str:
+    used = "not counted yet" if usage.used_bytes is None else size_text(usage.used_bytes)
+    return used if usage.limit_bytes is None else f"{used}, may take {size_text(usage.limit_bytes)}"
 
 
 async def _add_token(pool: Pool, arguments: argparse.Namespace) -> str:

@@ -21,11 +21,14 @@ class Installation:
     server     address under which others reach this backend, http://… or https://…
     authority  PEM certificate of the authority that signs the server's; None: plain HTTP, or one that
                everybody trusts
+    robot_quota_bytes
+               what the files of a robot may take that has no quota of its own; None: any amount
     """
 
     database_url: str
     server: str
     authority: str | None
+    robot_quota_bytes: int | None = None
 
     def reached(self, named: str | None) -> SplitResult:
         """The address under which others reach this backend, if it is not `named`; raises BadInput."""

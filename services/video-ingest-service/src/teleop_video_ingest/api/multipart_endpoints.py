@@ -14,7 +14,7 @@ from teleop_schema.files import Receipt
 
 from teleop_video_ingest.api.body import counted_parts
 from teleop_video_ingest.api.forms import DatasetForm, VideoForm
-from teleop_video_ingest.errors import BadForm, ChunkConflict, RobotMismatch, UnknownSession
+from teleop_video_ingest.errors import BadForm, ChunkConflict, QuotaReached, RobotMismatch, UnknownSession
 from teleop_video_ingest.files.catalog import ACCEPT_ERRORS
 from teleop_video_ingest.model.announced import (
     LIMITS,
@@ -60,13 +60,19 @@ async def _file_parts(
 ) -> AsyncIterator[bytes]:
     """The file's bytes; if all fields came before them, the fields are checked first."""
     checked = False
+    coming_bytes = int(request.headers.get("content-length", 0))
     async with aclosing(counted_parts(request)) as parts:
         async for part in parts:
             pieces = form.feed(part)
+            coming_bytes -= len(part)
             if form.file_begun and not checked:
                 checked = True
                 if all(name in form.fields for name in required_fields(kind)):
-                    await uploads.check(_announced(request, form, kind))
+                    announced = _announced(request, form, kind)
+                    await uploads.check(announced)
+                    # As long as the fields are in front of the file, as they should be.
+                    file_bytes = sum(map(len, pieces)) + coming_bytes - form.behind_bytes
+                    await uploads.check_announced(announced, file_bytes)
             for piece in pieces:
                 yield piece
     form.end()
@@ -86,7 +92,7 @@ STORED = (
 OF_VIDEO = (UnknownSession, RobotMismatch, ChunkConflict)
 LOCATION = Header("Location", "Absolute address of the video chunk")
 STORED_VIDEO = tuple(replace(answer, headers=[LOCATION]) for answer in STORED)
-ERRORS = [BadForm, BodyTooLarge]
+ERRORS = [BadForm, BodyTooLarge, QuotaReached]
 
 OPERATIONS = [
     Operation(

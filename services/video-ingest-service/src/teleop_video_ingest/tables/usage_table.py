@@ -4,8 +4,10 @@ from msgspec import Struct, convert
 from teleop_runtime.postgres.pool import Connection
 
 FIND = """
-SELECT used_bytes, extract(epoch FROM clock_timestamp() - counted_at)::float8 AS age_s
-  FROM robot_usage WHERE robot_id = $1
+SELECT coalesce(u.used_bytes, 0) AS used_bytes, q.limit_bytes,
+       extract(epoch FROM clock_timestamp() - u.counted_at)::float8 AS age_s
+  FROM (SELECT $1::text AS robot_id) asked
+  LEFT JOIN robot_usage u USING (robot_id) LEFT JOIN robot_quota q USING (robot_id)
 """
 
 ADD = """
@@ -35,29 +37,35 @@ UPDATE robot_usage SET counted_at = clock_timestamp(), used_bytes = (
  WHERE robot_id = $1 RETURNING used_bytes
 """
 
-OVER = """
-SELECT robot_id FROM robot_usage
- WHERE used_bytes >= $1 AND (counted_at IS NULL OR counted_at < clock_timestamp() - make_interval(secs => $2))
- ORDER BY robot_id
+TO_COUNT = """
+SELECT u.robot_id FROM robot_usage u LEFT JOIN robot_quota q USING (robot_id)
+ WHERE u.counted_at IS NULL OR u.counted_at < clock_timestamp() - make_interval(secs => $4)
+    OR (u.used_bytes >= $2::float8 * coalesce(q.limit_bytes, $1::bigint)
+        AND u.counted_at < clock_timestamp() - make_interval(secs => $3))
+ ORDER BY u.robot_id
 """
 
-HOW_MANY = "SELECT count(*) FROM robot_usage WHERE used_bytes >= $1"
+HOW_MANY = """
+SELECT count(*) FROM robot_usage u LEFT JOIN robot_quota q USING (robot_id)
+ WHERE u.used_bytes >= $2::float8 * coalesce(q.limit_bytes, $1::bigint)
+"""
 
 
 class Usage(Struct, frozen=True):
     """What a robot's files take.
 
-    age_s  since they were counted; None: they were not
+    limit_bytes  the robot's own; None: it has none
+    age_s        since they were counted; None: they were not
     """
 
     used_bytes: int
+    limit_bytes: int | None
     age_s: float | None
 
 
-async def find_usage(connection: Connection, robot_id: str) -> Usage | None:
-    """What is known of the robot; None: nothing."""
-    row = await connection.fetchrow(FIND, robot_id)
-    return None if row is None else convert(dict(row), Usage)
+async def find_usage(connection: Connection, robot_id: str) -> Usage:
+    """What is known of the robot."""
+    return convert(dict(await connection.fetchrow(FIND, robot_id) or {}), Usage)
 
 
 async def add_bytes(connection: Connection, robot_id: str, size_bytes: int) -> None:
@@ -72,12 +80,19 @@ async def count_usage(connection: Connection, robot_id: str) -> int:
     return used_bytes
 
 
-async def robots_over(connection: Connection, least_bytes: int, age_s: float) -> list[str]:
-    """Robots that take that much, as counted longer ago than that."""
-    return [row["robot_id"] for row in await connection.fetch(OVER, least_bytes, age_s)]
+async def robots_to_count(
+    connection: Connection, default_bytes: int | None, part: float, near_s: float, other_s: float
+) -> list[str]:
+    """Robots that were never counted, or longer ago than that.
+
+    default_bytes    limit of a robot that has none of its own; None: any amount
+    near_s, other_s  for those that take that part of their limit, and for others
+    """
+    rows = await connection.fetch(TO_COUNT, default_bytes, part, near_s, other_s)
+    return [row["robot_id"] for row in rows]
 
 
-async def how_many_over(connection: Connection, least_bytes: int) -> int:
-    """How many robots take that much."""
-    many: int = await connection.fetchval(HOW_MANY, least_bytes)
+async def how_many_over(connection: Connection, default_bytes: int | None, part: float) -> int:
+    """How many robots take that part of their limit."""
+    many: int = await connection.fetchval(HOW_MANY, default_bytes, part)
     return many

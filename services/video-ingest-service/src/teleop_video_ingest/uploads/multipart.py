@@ -50,6 +50,7 @@ class FormReader:
             )
         self.fields: dict[str, str] = {}
         self._allowed = allowed
+        self._behind_bytes = len(boundary) + len("\r\n----\r\n")
         self._parts = 0
         self._header_name = bytearray()
         self._header_value = bytearray()
@@ -96,6 +97,11 @@ class FormReader:
     def file_begun(self) -> bool:
         """Whether the file's bytes have begun."""
         return self._file != "awaited"
+
+    @property
+    def behind_bytes(self) -> int:
+        """Of a form whose last part is the file: what is behind it."""
+        return self._behind_bytes
 
     def _begin_part(self) -> None:
         self._parts += 1

@@ -128,6 +128,19 @@ class Uploads:
             if "sha256" in announced:
                 raise
 
+    async def check_announced(self, announced: Announced, size_bytes: int) -> None:
+        """Raise QuotaReached before the bytes come, if it is certain that the robot may not send so many.
+
+        Without a SHA-256, they may be bytes that it has sent already: those take no more.
+        """
+        if self._quotas is None:
+            return
+        robot_id, sha256 = announced["robot_id"], announced.get("sha256")
+        if sha256 is None:
+            await self._quotas.check_alone(robot_id, size_bytes)
+        elif not await self._catalog.is_of(sha256, robot_id):
+            await self._check_quota(robot_id, size_bytes)
+
     async def find(self, upload_id: UUID) -> Upload:
         """One upload; raises UnknownUpload, UploadGone."""
         upload = await self._table.find(upload_id)
