@@ -178,11 +178,13 @@ COUNTING = (
     "services/export-service/src/teleop_export/api/report_text.py",
     "services/sync-agent/src/teleop_sync_agent/status.py",
     "services/telemetry-service/src/teleop_telemetry/archive/__main__.py",
+    "services/telemetry-service/src/teleop_telemetry/access/fleet/table.py",
     "services/video-ingest-service/src/teleop_video_ingest/adopt.py",
+    "services/video-ingest-service/src/teleop_video_ingest/unclaimed.py",
 )
 PLURAL = re.compile(
     r"\{\} (video |dataset |row )?(chunk|dataset|episode|file|frame|group|object|picture|row|sample|segment"
-    r"|session|stream|task|version|video)s\b(?! per )"
+    r"|robot|session|stream|task|version|video)s\b(?! per )"
 )
 
 

@@ -13,6 +13,7 @@ from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import Store, open_store
 from teleop_schema.commands.command_line import Parser
+from teleop_schema.words import counted
 
 from teleop_video_ingest.settings import IngestSettings
 from teleop_video_ingest.tables import sweep_table
@@ -52,7 +53,7 @@ async def _run(settings: IngestSettings, *, remove: bool) -> str:
                 for sha256, size_bytes in found
             ]
             total_bytes = sum(size_bytes for _, size_bytes in found)
-            return "\n".join([*lines, f"{len(found)} objects, {total_bytes} bytes, are unclaimed"])
+            return "\n".join([*lines, f"unclaimed: {counted(len(found), 'object')}, {total_bytes} bytes"])
         removed = 0
         for sha256, _ in found:
             if await remove_unreferenced(pool, store, sha256):
@@ -60,7 +61,7 @@ async def _run(settings: IngestSettings, *, remove: bool) -> str:
                 # On a disk, a name is a link that keeps the bytes as long as it exists.
                 for path in names.get(sha256, []):
                     await store.unname(path)
-        return f"{removed} objects removed"
+        return f"{counted(removed, 'object')} removed"
 
 
 async def names_of(store: Store, objects: set[str]) -> dict[str, list[str]]:

@@ -237,9 +237,9 @@ async def test_what_the_database_does_not_know_stays_until_an_operator_removes_i
     await sweeper.sweep()
     assert await store.size(sha256) == 6
     told = await unclaimed(database_url, store_root)
-    assert f"{sha256}  6 bytes  {name}\n1 objects, 6 bytes, are unclaimed" in told
+    assert f"{sha256}  6 bytes  {name}\nunclaimed: 1 object, 6 bytes" in told
     assert await store.size(sha256) == 6
-    assert "1 objects removed" in await unclaimed(database_url, store_root, "--remove")
+    assert "1 object removed" in await unclaimed(database_url, store_root, "--remove")
     assert await store.size(sha256) is None
     assert not (store_root / name).exists()
     assert await database.value("SELECT count(*) FROM stored_object") == 0

@@ -20,6 +20,7 @@ from teleop_schema.errors import (
     RobotKnown,
     TooManyAttempts,
 )
+from teleop_schema.words import counted
 
 from teleop_telemetry.access.fleet.views import Asked, Asking, JoinRequest, NewPool, PoolView
 from teleop_telemetry.access.token_table import REVOKE, TIMEOUT_S, add_token
@@ -262,7 +263,9 @@ async def _check_new(
     most = pool["max_robots"]
     if most is not None and await connection.fetchval(PLACES_OF_POOL, pool["id"]) >= most:
         raise PoolFull(
-            f"this line is for {most} robots, and as many have joined or wait", limit=most, hint=ASK_ADMIN
+            f"this line is for {counted(most, 'robot')}, and as many have joined or wait",
+            limit=most,
+            hint=ASK_ADMIN,
         )
 
 
