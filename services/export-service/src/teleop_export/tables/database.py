@@ -111,12 +111,14 @@ async def _answers_soon(connection: Connection) -> None:
     A frozen one would be waited for without end, and a psycopg that is cancelled asks that server once more.
     """
     asked = asyncio.ensure_future(AsyncConnectionPool.check_connection(connection))
-    asked.add_done_callback(hear)
     try:
         await comes(asked, ANSWER_WITHIN_S)
     finally:
         if not asked.done():
             _cut(connection)
+            # Whoever does not wait any longer may close the connection, which libpq must not be using then.
+            await asyncio.wait([asked])
+            hear(asked)
     await asked
 
 
