@@ -35,6 +35,7 @@ USED = {
     ),
     "libs/dataset/src/teleop_dataset/folder.py": ({"CLOCK_BOOTTIME"}, "counts with CLOCK_MONOTONIC"),
     "libs/dataset/src/teleop_dataset/open_files.py": ({"/proc"}, "asks lsof who writes to a file"),
+    "libs/dataset/src/teleop_dataset/repair/__main__.py": ({"/proc", "RLIMIT_AS"}, "no limit of memory"),
     "libs/robot/src/lerobot_robot_backend/spool/age.py": (
         {"CLOCK_BOOTTIME", "/proc"},
         "counts with CLOCK_MONOTONIC, and knows a computer by its name",

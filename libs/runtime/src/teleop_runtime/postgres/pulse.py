@@ -14,6 +14,8 @@ from teleop_runtime.trouble import DatabaseSilent
 ANSWER_WITHIN_S = 5.0
 # Who waits longer for a connection wants to know whether the server answers at all. Connecting takes 5 ms.
 SUSPECT_AFTER_S = 0.5
+# Sooner than those who were lent a connection give it up, since this says what is the matter.
+HEARD_WITHIN_S = ANSWER_WITHIN_S - 2 * SUSPECT_AFTER_S
 # A loop that was held up finds an answer and the end of its wait at once, and may see the end first. So the
 # wait is counted in slices, of which a stall takes one.
 SLICES = 8
@@ -40,7 +42,7 @@ class Pulse:
 
 async def _ask(database_url: str) -> Exception | None:
     try:
-        connection = await soon(asyncpg.connect(database_url), ANSWER_WITHIN_S - SUSPECT_AFTER_S)
+        connection = await soon(asyncpg.connect(database_url), HEARD_WITHIN_S)
     except (asyncpg.PostgresError, DatabaseSilent) as error:
         return error
     except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
