@@ -286,6 +286,7 @@ REQUESTS = {
     ("POST", "/join/pools"): ("/join/pools", {"json": {"name": "arms", "prefix": "arm_"}}),
     ("POST", "/join/requests"): ("/join/requests", {"json": {"robot_id": "arm_07", "secret": "A" * 43}}),
     ("POST", "/erasures"): ("/erasures", {"json": {"session_id": 1}}),
+    ("PUT", "/robots/{robot_id}/quota"): ("/robots/robot_A/quota", {"json": {"limit_bytes": 1}}),
     ("POST", "/sign-in"): ("/sign-in", {"json": {"code": "A" * 43}, "headers": OF_OUR_PAGE}),
     ("POST", "/sign-out"): ("/sign-out", {"headers": {**OF_OUR_PAGE, "Cookie": f"{PLAIN_NAME}={'A' * 43}"}}),
 }
