@@ -14,6 +14,7 @@ from openapi_spec_validator import validate
 from starlette.responses import StreamingResponse
 from teleop_runtime.serving import bodies
 from teleop_runtime.serving.app import Running, ServicePart, assemble
+from teleop_runtime.serving.middleware import early_answers
 from teleop_runtime.serving.operations import Conversation, JsonResponse, Operation, read_body
 from teleop_schema.errors import BadInput, NotFound, StorageUnavailable
 from teleop_testing.backends.serving import serving
@@ -359,6 +360,30 @@ async def test_answer_before_the_body_closes_the_connection(server):
     assert head.startswith(b"HTTP/1.1 404 ")
     assert b"connection: close" in head.lower()
     assert told.count(b"HTTP/1.1") == 1
+
+
+async def test_answer_does_not_overtake_a_small_body(server, monkeypatch):
+    """A proxy that passes the body on would lose such an answer; and the connection is used again."""
+    monkeypatch.setattr(early_answers, "LINGER_S", PATIENCE_S)
+    host, _, port = server.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(REQUEST.format(method="PATCH", path="/nothing", length=2).encode())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(1), 0.2)
+    writer.write(b"{}" + REQUEST.format(method="GET", path="/healthz", length=0).encode())
+    async with asyncio.timeout(PATIENCE_S):
+        for status in (b"404", b"200"):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 " + status)
+            await reader.readexactly(int(re.search(rb"content-length: (\d+)", head.lower())[1]))
+    writer.close()
+
+
+async def test_who_waits_to_be_asked_for_a_body_is_not(server):
+    """An answer that needs none of it comes at once, instead of the question."""
+    asked = REQUEST.format(method="PATCH", path="/nothing", length=2).encode()
+    told = await spoken(server, asked.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+    assert told.startswith(b"HTTP/1.1 404 ")
 
 
 async def test_answer_before_the_body_arrives_whole(server):
