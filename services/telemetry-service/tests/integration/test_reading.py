@@ -292,6 +292,8 @@ async def test_every_address_is_described(http):
         "/tokens",
         "/tokens/{token_id}",
         "/robots/{robot_id}/enrolments",
+        "/robots/{robot_id}/quota",
+        "/robots/{robot_id}/usage",
         "/join",
         "/join/pools",
         "/join/pools/{pool}",

@@ -24,8 +24,8 @@ class Rate:
     burst: int
 
 
-# Of one token or person. A program that waits for each answer before it asks again comes to some 200 a
-# second; our own programs ask, apart from what they send, below 10. A service answers some 1000 a second.
+# Of one token or person, so that none keeps a service from the others: on two cores, a connection gets 2,700
+# answers of `GET /me` a second. Our own programs take a whole dataset, or export, in one request.
 CALLER_PER_SECOND, CALLER_BURST = 200, 2000
 # Of one address, without a token or with one that is not known: nobody who has one comes near it. Each costs
 # the database a look.
