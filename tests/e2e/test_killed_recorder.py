@@ -25,10 +25,10 @@ from teleop_testing.waiting import PATIENCE_S
 Start = Callable[..., Forked]
 COMMANDS = Path(sys.executable).parent
 SAVED = 3
-EPISODE_S = 2.0
+EPISODE_S = 4.0
 # A rate that a loaded machine keeps, too: at a lower one, the export's would be the one that was measured,
 # and LeRobot merges no datasets of two rates.
-SMALL = {"width": 160, "height": 120, "fps": 5}
+SMALL = {"width": 160, "height": 120, "fps": 2}
 # Runs lerobot-record as its console script does; after so many episodes the operator does not come back from
 # resetting the scene.
 RESETTING = """
