@@ -5,7 +5,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
@@ -19,7 +18,7 @@ from stack import Stack
 from teleop_schema.files import FilePlan
 from teleop_testing.datasets.files import dataset_file
 from teleop_testing.robots.spooled import recording_beside
-from teleop_testing.waiting import PATIENCE_S
+from teleop_testing.waiting import PATIENCE_S, wait_for
 
 ROBOTS = ("recording_A", "recording_B")
 JSON = "Content-Type: application/json"
@@ -38,10 +37,7 @@ def robots(stack, tmp_path_factory) -> Iterator[list[dict[str, Any]]]:
             recording.enter_context(recording_beside(stack.url, robot_id, spool))
             for robot_id, spool in zip(ROBOTS, spools, strict=True)
         ]
-        deadline = time.monotonic() + PATIENCE_S
-        while any(client.session_id is None for client in clients):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for(lambda: all(client.session_id is not None for client in clients))
         addresses = [f"{stack.url}/sessions/{client.session_id}" for client in clients]
         yield [httpx.get(each, timeout=PATIENCE_S).json() for each in addresses]
     for client, address in zip(clients, addresses, strict=True):

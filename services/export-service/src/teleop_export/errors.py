@@ -197,6 +197,7 @@ class HubUnavailable(BackendError):
     """The Hub can't be reached, or can't answer right now."""
 
     code, status, retryable = "hub_unavailable", 503, True
+    retry_after_s = 1
 
 
 class NotPushable(Conflict):

@@ -151,8 +151,7 @@ def as_backend_error(error: Exception) -> BackendError:
 
 def _answer(request: Request, error: BackendError, headers: Mapping[str, str] | None = None) -> Response:
     ERRORS.labels(error.code).inc()
-    wait_s = error.retry_after_s or (1 if error.status == 503 else None)
-    retry = {} if wait_s is None else {"Retry-After": str(wait_s)}
+    retry = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     asked = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
     return Response(
         msgspec.json.encode(as_problem(error, _request_id(request))),

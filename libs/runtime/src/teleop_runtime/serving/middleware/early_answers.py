@@ -53,7 +53,7 @@ class _Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and self._sends_at_once:
+        if message["type"] == "http.response.start" and not self._is_read and self._sends_at_once:
             await self._linger(FIRST_BYTES)
         if message["type"] == "http.response.start" and not self._is_read:
             self._is_early = True
