@@ -1,7 +1,7 @@
 """Tar archives that are streamed without being assembled first, in memory that does not grow with them."""
 
 import tarfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Self
@@ -56,7 +56,7 @@ def tar_bytes(members: Iterable[TarMember]) -> int:
     return content_bytes + _end_bytes(content_bytes)
 
 
-async def stream_tar(members: Iterable[TarMember], start: int, end: int) -> AsyncIterator[bytes]:
+async def stream_tar(members: Iterable[TarMember], start: int, end: int) -> AsyncGenerator[bytes]:
     """Bytes [start, end) of the archive of `members`; breaks off with whatever reading a content raises."""
     left = end - start
     async with aclosing(_stream_from(members, start)) as parts:

@@ -1,11 +1,13 @@
 """Bytes that are kept as an HTTP answer: whole or a range, and not again to a client that has them."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Send
 from teleop_schema.errors import BadRange
 
 from teleop_runtime.serving import problems
@@ -43,7 +45,7 @@ def content_answers(media_types: Iterable[str], headers: Sequence[Header] = ()) 
 
 async def answer_content(
     request: Request,
-    read: Callable[[int, int], AsyncIterator[bytes]],
+    read: Callable[[int, int], AsyncGenerator[bytes]],
     size_bytes: int,
     *,
     etag: str,
@@ -73,7 +75,21 @@ async def answer_content(
     status = 200 if found is None else 206
     if request.method == "HEAD":
         return Response(status_code=status, headers=about, media_type=media_type)
-    return StreamingResponse(read(start, end), status, about, media_type)
+    return _Content(read(start, end), status, about, media_type)
+
+
+class _Content(StreamingResponse):
+    """Closes what it reads, however the client leaves."""
+
+    def __init__(
+        self, parts: AsyncGenerator[bytes], status: int, headers: Mapping[str, str], media_type: str
+    ) -> None:
+        super().__init__(parts, status, headers, media_type)
+        self._parts = parts
+
+    async def stream_response(self, send: Send) -> None:
+        async with aclosing(self._parts):
+            await super().stream_response(send)
 
 
 def attachment(filename: str) -> dict[str, str]:

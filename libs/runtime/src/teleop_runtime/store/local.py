@@ -14,8 +14,8 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from uuid import UUID, uuid4
@@ -45,7 +45,7 @@ from teleop_runtime.store.staged_file import (
     durable_size,
     list_staged,
 )
-from teleop_runtime.store.threads import in_thread
+from teleop_runtime.store.threads import in_thread, read_file
 from teleop_runtime.store.writers import Writers
 
 NOTES = ".notes"
@@ -135,23 +135,13 @@ class LocalStore:
         except FileNotFoundError:
             return None
 
-    async def read(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    async def read(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
         try:
-            file = await in_thread(self._object(sha256).open, "rb", buffering=0)
+            async with aclosing(read_file(self._object(sha256), start, end)) as parts:
+                async for part in parts:
+                    yield part
         except FileNotFoundError:
             raise ObjectMissing(sha256) from None
-        try:
-            left = BLOCK_BYTES if end is None else end - start
-            await in_thread(file.seek, start)
-            while left > 0:
-                block = await in_thread(file.read, min(BLOCK_BYTES, left))
-                if not block:
-                    return
-                yield block
-                left = BLOCK_BYTES if end is None else left - len(block)
-        finally:
-            # Also where the reader is gone and cancels this: it is waited for.
-            await in_thread(file.close)
 
     async def remove(self, sha256: str) -> None:
         await in_thread(self._object(sha256).unlink, missing_ok=True)

@@ -1,6 +1,6 @@
 """The interface of every store."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -95,7 +95,7 @@ class Store(Protocol):
     async def size(self, sha256: str) -> int | None:
         """Bytes of an object; None if there is none."""
 
-    def read(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    def read(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
         """Bytes [start, end) of an object, in parts of about 1 MiB; raises ObjectMissing."""
 
     async def remove(self, sha256: str) -> None:

@@ -18,19 +18,19 @@ give the bucket a lifecycle rule that aborts them after a day.
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import aiofiles
 import obstore
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import S3Store
 from teleop_schema.errors import BodyTooLarge
 
+from teleop_runtime.store.durable import write_all
 from teleop_runtime.store.errors import (
     ChecksumMismatch,
     ObjectMissing,
@@ -45,6 +45,7 @@ from teleop_runtime.store.protocol import NOTHING_BEGUN, Checksum, Recipe
 from teleop_runtime.store.s3_errors import reaching
 from teleop_runtime.store.s3_keys import checked, end_of, object_key, parts_among
 from teleop_runtime.store.s3_names import S3Names
+from teleop_runtime.store.threads import in_thread
 from teleop_runtime.store.writers import Writers
 
 # The smallest part of a multipart upload that S3 accepts, and the most of an upload in memory.
@@ -203,7 +204,7 @@ class S3ObjectStore:
         except FileNotFoundError:
             return None
 
-    async def read(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    async def read(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
         if (size := await self.size(sha256)) is None:
             raise ObjectMissing(sha256)
         async for block in self._get(object_key(sha256), start, size if end is None else min(end, size)):
@@ -220,9 +221,13 @@ class S3ObjectStore:
     async def as_file(self, sha256: str) -> AsyncIterator[Path]:
         with tempfile.TemporaryDirectory(prefix="object-") as folder:
             path = Path(folder) / sha256
-            async with aiofiles.open(path, "wb") as file:
-                async for block in self.read(sha256):
-                    await file.write(block)
+            with ExitStack() as opened:
+                file = await in_thread(lambda: opened.enter_context(path.open("wb", buffering=0)))
+                offset = 0
+                async with aclosing(self.read(sha256)) as blocks:
+                    async for block in blocks:
+                        await in_thread(write_all, file.fileno(), block, offset)
+                        offset += len(block)
             yield path
 
     def file_here(self, sha256: str) -> None:
@@ -380,7 +385,7 @@ class S3ObjectStore:
                         f"the store has lost {recipe.base}, which this file is made of"
                     ) from None
 
-    async def _get(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    async def _get(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
         if end is not None and start >= end:
             return
         with reaching():

@@ -2,9 +2,10 @@
 
 import asyncio
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from teleop_schema.errors import NoSpace, Overloaded
 
@@ -18,6 +19,9 @@ log = get_logger(__name__)
 MAX_THREADS = 32
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_FAILING = (errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENXIO)
+
+# Read at a time; larger parts are not faster, and each download holds one.
+PART_BYTES = 1024 * 1024
 
 THREADS = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="store")
 
@@ -62,7 +66,10 @@ async def settled[T](future: "asyncio.Future[T]") -> T:
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        await asyncio.wait([future])
+        # Starlette ends an answer by cancelling it again and again, at whatever it waits for.
+        while not future.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
         if not future.cancelled():
             future.exception()
         raise
@@ -71,3 +78,18 @@ async def settled[T](future: "asyncio.Future[T]") -> T:
 async def in_thread[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The result of `function`, run in a thread; raises like `causes_named`."""
     return await settled(start_in_thread(function, *args, **kwargs))
+
+
+async def read_file(path: Path, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
+    """Bytes [start, end) of a file, or all from `start` on, in parts of at most PART_BYTES.
+
+    The file is closed with the generator, wherever it was: a client that goes away leaves none open.
+    """
+    with ExitStack() as opened:
+        # Entered in the thread: a cancellation that comes while the file is being opened closes it, too.
+        file = await in_thread(lambda: opened.enter_context(path.open("rb", buffering=0)))
+        await in_thread(file.seek, start)
+        left = PART_BYTES if end is None else end - start
+        while left > 0 and (part := await in_thread(file.read, min(PART_BYTES, left))):
+            yield part
+            left = PART_BYTES if end is None else left - len(part)

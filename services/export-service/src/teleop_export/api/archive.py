@@ -1,15 +1,12 @@
-"""A dataset's folder as a tar stream, and its files."""
+"""A dataset's folder as a tar stream."""
 
-import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from functools import partial
 from pathlib import Path
 
+from teleop_runtime.store.threads import read_file
 from teleop_runtime.tar import TarMember, stream_tar, tar_bytes
-
-# Read at a time; larger parts are not faster, and each download holds one.
-READ_BYTES = 1024 * 1024
 
 
 class FolderTar:
@@ -26,24 +23,11 @@ class FolderTar:
         self.etag = f'"{headers.hexdigest()[:32]}"'
         self.size_bytes = tar_bytes(self._members)
 
-    def read(self, start: int, end: int) -> AsyncIterator[bytes]:
-        """Bytes [start, end) in parts of at most READ_BYTES; raises OSError if a file can't be read."""
+    def read(self, start: int, end: int) -> AsyncGenerator[bytes]:
+        """Bytes [start, end) in parts of at most 1 MiB; raises like `read_file`."""
         return stream_tar(self._members, start, end)
 
 
 def _member(path: Path, name: str) -> TarMember:
     found = path.stat()
     return TarMember.file(name, found.st_size, found.st_mtime_ns, partial(read_file, path))
-
-
-async def read_file(path: Path, start: int, end: int | None = None) -> AsyncGenerator[bytes]:
-    """Bytes [start, end) of a file, or all from `start` on, in parts of at most READ_BYTES."""
-    file = await asyncio.to_thread(path.open, "rb")
-    try:
-        await asyncio.to_thread(file.seek, start)
-        while part := await asyncio.to_thread(
-            file.read, READ_BYTES if end is None else min(READ_BYTES, end - file.tell())
-        ):
-            yield part
-    finally:
-        await asyncio.to_thread(file.close)

@@ -23,6 +23,7 @@ from teleop_runtime.serving.operations import (
     read_body,
     read_query,
 )
+from teleop_runtime.store.threads import read_file
 from teleop_schema.errors import (
     BackendError,
     BadInput,
@@ -35,7 +36,7 @@ from teleop_schema.errors import (
 )
 
 from teleop_export.api.addresses import LOCATION, export_id_of
-from teleop_export.api.archive import FolderTar, read_file
+from teleop_export.api.archive import FolderTar
 from teleop_export.api.pusher import check_pusher
 from teleop_export.api.report_text import report_text
 from teleop_export.api.told import ToldExports

@@ -1,7 +1,7 @@
 """A dataset as a tar stream that is the same each time, using memory that does not grow with its size."""
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -40,7 +40,7 @@ class Archive:
             digest.update(f"{file.path}\n{file.sha256}\n".encode())
         return f'"{digest.hexdigest()[:32]}"'
 
-    def read(self, start: int, end: int) -> AsyncIterator[bytes]:
+    def read(self, start: int, end: int) -> AsyncGenerator[bytes]:
         """Bytes [start, end). Every file is checked on its way, if it is read to its end: breaks off with
         Damaged, so that nobody takes a damaged file for a good one."""
         return stream_tar(self._members(), start, end)
