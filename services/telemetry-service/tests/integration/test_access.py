@@ -244,6 +244,8 @@ async def test_a_robot_may_have_a_quota_of_its_own(http, database, command):
     await command("robots", "add", "robot_A")
     assert "12.3 GB, may take 500.0 MB" in await command("robots", "list")
     assert await command("robots", "quota", "robot_A", "default") == "robot_A: 12.3 GB\n"
+    assert "No robot has come as robot_B yet" in await command("robots", "quota", "robot_B", "0.5")
+    assert "robot_B  0       never      0 B, may take 500.0 MB  never seen" in await command("robots", "list")
     for wrong in ("-1", "much", "nan", "inf", "1e30"):
         assert "GB" in await command("robots", "quota", "robot_A", wrong, status=2)
     changes = await database.fetch("SELECT action, subject FROM audit WHERE action LIKE '%quota' ORDER BY id")
@@ -252,4 +254,5 @@ async def test_a_robot_may_have_a_quota_of_its_own(http, database, command):
         ("remove_quota", "robot_A: as all robots"),
         ("robots quota", "robot_A: 500.0 MB"),
         ("robots quota", "robot_A: as all robots"),
+        ("robots quota", "robot_B: 500.0 MB"),
     ]

@@ -30,7 +30,7 @@ from teleop_telemetry.access.installation import (
 )
 from teleop_telemetry.access.quota_endpoints import MAX_LIMIT_BYTES
 from teleop_telemetry.access.token_table import TokenTable
-from teleop_telemetry.access.views import TokenView
+from teleop_telemetry.access.views import RobotAccess, TokenView
 from teleop_telemetry.tables.robot_quota import QuotaTable, RobotUsage
 
 # Two of them: one for the command, one to note what it did.
@@ -128,19 +128,16 @@ async def _add_robot(pool: Pool, arguments: argparse.Namespace) -> str:
 
 
 async def _list_robots(pool: Pool, arguments: argparse.Namespace) -> str:
-    robots = await TokenTable(pool).robots()
+    robots = {each.robot_id: each for each in await TokenTable(pool).robots()}
     quotas = QuotaTable(pool, arguments.on.robot_quota_bytes)
     usages = await quotas.usages()
-    rows = [
-        (
-            each.robot_id,
-            str(each.tokens),
-            told_time(each.last_used_at),
-            _told_usage(usages.get(each.robot_id) or quotas.of_none(each.robot_id)),
-            "waiting for it to join" if each.waiting else "",
-        )
-        for each in robots
-    ]
+    rows = []
+    # Also one that has only a quota: perhaps its name was misspelt.
+    for robot_id in sorted(robots.keys() | usages.keys()):
+        robot = robots.get(robot_id) or RobotAccess(robot_id, 0, None, waiting=False)
+        usage = usages.get(robot_id) or quotas.of_none(robot_id)
+        state = "waiting for it to join" if robot.waiting else "" if robot_id in robots else "never seen"
+        rows.append((robot_id, str(robot.tokens), told_time(robot.last_used_at), _told_usage(usage), state))
     return in_columns(("ROBOT", "TOKENS", "LAST USED", "FILES", ""), rows)
 
 
@@ -153,7 +150,11 @@ async def _set_quota(pool: Pool, arguments: argparse.Namespace) -> str:
         await quotas.set(robot_id, limit_bytes)
     told = "as all robots" if limit_bytes is None else size_text(limit_bytes)
     await TokenDirectory(pool).note(OPERATOR, None, "robots quota", f"{robot_id}: {told}")
-    return f"{robot_id}: {_told_usage(await quotas.usage(robot_id))}"
+    usage = await quotas.usage(robot_id)
+    answer = f"{robot_id}: {_told_usage(usage)}"
+    if usage.used_bytes == 0 and robot_id not in {each.robot_id for each in await TokenTable(pool).robots()}:
+        answer += f"\nNo robot has come as {robot_id} yet: `robots list` shows those that have."
+    return answer
 
 
 def _quota(word: str) -> int | None:
