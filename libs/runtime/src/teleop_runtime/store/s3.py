@@ -19,18 +19,18 @@ import hashlib
 import os
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import ExitStack, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import aiofiles
 import obstore
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import S3Store
 from teleop_schema.errors import BodyTooLarge
 
-from teleop_runtime.store.durable import write_all
 from teleop_runtime.store.errors import (
     ChecksumMismatch,
     ObjectMissing,
@@ -45,7 +45,6 @@ from teleop_runtime.store.protocol import NOTHING_BEGUN, Checksum, Recipe
 from teleop_runtime.store.s3_errors import reaching
 from teleop_runtime.store.s3_keys import checked, end_of, object_key, parts_among
 from teleop_runtime.store.s3_names import S3Names
-from teleop_runtime.store.threads import in_thread
 from teleop_runtime.store.writers import Writers
 
 # The smallest part of a multipart upload that S3 accepts, and the most of an upload in memory.
@@ -221,13 +220,9 @@ class S3ObjectStore:
     async def as_file(self, sha256: str) -> AsyncIterator[Path]:
         with tempfile.TemporaryDirectory(prefix="object-") as folder:
             path = Path(folder) / sha256
-            with ExitStack() as opened:
-                file = await in_thread(lambda: opened.enter_context(path.open("wb", buffering=0)))
-                offset = 0
-                async with aclosing(self.read(sha256)) as blocks:
-                    async for block in blocks:
-                        await in_thread(write_all, file.fileno(), block, offset)
-                        offset += len(block)
+            async with aiofiles.open(path, "wb") as file, aclosing(self.read(sha256)) as blocks:
+                async for block in blocks:
+                    await file.write(block)
             yield path
 
     def file_here(self, sha256: str) -> None:

@@ -12,13 +12,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import aiofiles
 import msgspec
 from teleop_runtime.confined.ends import OF_THE_DECODER, cause_of
 from teleop_runtime.confined.start import command_of, worker_environment
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_runtime.store import Store
-from teleop_runtime.store.threads import read_file
 from teleop_schema.errors import BackendError, DatasetErased, Overloaded
 from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion, Manifest, ManifestFile
 from teleop_schema.identifiers import local_path, stored_path
@@ -38,6 +38,8 @@ READ_TIMEOUT_S = 60.0
 REPAIR_TIMEOUT_S = 4 * 3600.0
 # So long ago that nobody works on it any more, whatever the clocks show.
 LEFTOVER_S = 2 * REPAIR_TIMEOUT_S
+# At a time.
+READ_BYTES = 1024 * 1024
 # The end of its output, which has the reason in its last lines.
 MAX_COMPLAINT_BYTES = 4000
 INFO = "meta/info.json"
@@ -150,7 +152,7 @@ class Repairs:
         upload = uuid4()
         await self._store.begin(upload)
         try:
-            await self._store.append(upload, 0, read_file(path), limit=size_bytes)
+            await self._store.append(upload, 0, _parts(path), limit=size_bytes)
             await self._store.finish(upload, sha256=sha256, size_bytes=size_bytes)
         finally:
             await self._store.discard(upload)
@@ -220,3 +222,9 @@ def _files(folder: Path) -> list[Path]:
 def _measure(path: Path) -> tuple[int, str]:
     with path.open("rb") as file:
         return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+async def _parts(path: Path) -> AsyncIterator[bytes]:
+    async with aiofiles.open(path, "rb") as file:
+        while part := await file.read(READ_BYTES):
+            yield part
