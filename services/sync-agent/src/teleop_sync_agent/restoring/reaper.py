@@ -1,8 +1,9 @@
 """Frees disk space by deleting datasets that the server has for good; off by default.
 
 It deletes only whole datasets that their recorder has closed and that are committed. Right before, it hashes
-each file again, which must equal its receipt; the folder must contain nothing else; and the server must have
-read every byte of that version again and found it right. A note in `.uploaded` and the receipts remain.
+each file again, which must equal its receipt; the folder must contain nothing else; the server must have
+read every byte of that version again and found it right; and nothing may have changed in the folder
+meanwhile. A note in `.uploaded` and the receipts remain.
 """
 
 import asyncio
@@ -11,16 +12,16 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from msgspec import Struct
-from teleop_client.uploading import FileBytes, HttpFailure, Uploader
+from teleop_client.uploading import FileBytes, HttpFailure, Interrupted, Uploader
 from teleop_dataset.folder import INFO, open_regular
 from teleop_dataset.readiness import Readiness
 from teleop_schema.errors import BadInput
-from teleop_schema.files import Manifest, ManifestFile
+from teleop_schema.files import DatasetVersion, Manifest, ManifestFile
 from teleop_schema.identifiers import local_path, stored_path
 
 from teleop_sync_agent.errors import explain
@@ -35,6 +36,10 @@ from teleop_sync_agent.sending.datasets import Datasets, Tended
 CHECK_S = 10.0
 # A dataset that is not proven safe is hashed again only after this time.
 RETRY_S = 3600.0
+# … and after this time if only the server could not answer: its restart must not keep the disk full.
+RETRY_INTERRUPTED_S = 300.0
+# How long to wait for the tender to finish its look; a dataset that it is sending is not deleted.
+TURN_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -105,23 +110,33 @@ class Reaper:
     async def make_room(self, root: Path) -> int:
         """Delete the oldest datasets of `root` that are proven safe, until there is space;
         returns how many."""
-        self._finish_deleting(root)
+        await self._finish_deleting(root)
         deleted = 0
         for tended in oldest_first(self._datasets.tended.values(), root):
-            if self._below is None or shutil.disk_usage(root).free >= self._below:
-                break
-            if self._kept_until_s.get(tended.place.folder, 0.0) > time.monotonic():
+            folder = tended.place.folder
+            if self._is_kept(folder):
                 continue
             try:
+                # Of its own disk: what is mounted below the root from another one takes no space here.
+                if self._below is None or shutil.disk_usage(folder).free >= self._below:
+                    continue
                 await self._reclaim(tended)
                 deleted += 1
             except (NotProven, HttpFailure, OSError) as error:
-                self._kept_until_s[tended.place.folder] = time.monotonic() + RETRY_S
-                log.warning("kept", extra={"dataset": tended.place.name, "reason": explain(error)})
+                self._keep(tended.row, error)
                 await self._datasets.note(tended, kept=explain(error))
                 if isinstance(error, NotStored):
                     self._doubt()
         return deleted
+
+    def _is_kept(self, folder: Path) -> bool:
+        return self._kept_until_s.get(folder, 0.0) > time.monotonic()
+
+    def _keep(self, row: DatasetRow, error: Exception) -> None:
+        """Leave the dataset alone for a while."""
+        retry_s = RETRY_INTERRUPTED_S if isinstance(error, Interrupted) else RETRY_S
+        self._kept_until_s[Path(row.folder)] = time.monotonic() + retry_s
+        log.warning("kept", extra={"dataset": row.name, "reason": explain(error)})
 
     async def _reclaim(self, tended: Tended) -> None:
         row, place = tended.row, tended.place
@@ -140,7 +155,16 @@ class Reaper:
             self._uploader.backend, self._robot_id, place.name, version.version, size_bytes=version.size_bytes
         )
         check_verified(verified, proven)
-        receipts.forget_reclaimed(place.folder.relative_to(place.root).as_posix())
+        async with _turn(tended):
+            await self._delete(tended, proven, version)
+        log.info("reclaimed", extra={"dataset": place.name, "freed_bytes": version.size_bytes})
+
+    async def _delete(self, tended: Tended, proven: Sequence[BackedUpFile], version: DatasetVersion) -> None:
+        place, fingerprint = tended.place, tended.row.fingerprint
+        await asyncio.to_thread(check_unchanged, place.folder, proven)
+        if not is_deletable(tended.row):
+            raise NotProven("the agent has just looked at it, and would not delete it any more")
+        self._receipts[place.root].forget_reclaimed(place.folder.relative_to(place.root).as_posix())
         # Only this is written while the disk is full; for everything else there is space after the deletion.
         await self._datasets.note(
             tended,
@@ -151,24 +175,36 @@ class Reaper:
             files=version.files,
             size_bytes=version.size_bytes,
         )
-        await asyncio.to_thread(self._finish, tended.row)
-        log.info("reclaimed", extra={"dataset": place.name, "freed_bytes": version.size_bytes})
+        try:
+            await asyncio.to_thread(self._finish, tended.row)
+        except OSError:
+            if is_whole(tended.row):
+                await self._datasets.note(tended, state="stored", fingerprint=fingerprint)
+            raise
 
-    def _finish_deleting(self, root: Path) -> None:
+    async def _finish_deleting(self, root: Path) -> None:
         """Finish what a process left that was killed while deleting, and write notes for
         which there was no space."""
-        for row in self._state.datasets():
-            if row.state == "reclaimed" and row.root == str(root) and not (Path(row.folder) / INFO).exists():
-                self._finish(row)
+        for row in await asyncio.to_thread(self._state.datasets):
+            folder = Path(row.folder)
+            if row.state != "reclaimed" or row.root != str(root) or is_whole(row) or self._is_kept(folder):
+                continue
+            try:
+                await asyncio.to_thread(self._finish, row)
+            except OSError as error:
+                self._keep(row, error)
+                if (tended := self._datasets.tended.get(folder)) is not None:
+                    await self._datasets.note(tended, kept=explain(error))
 
     def _finish(self, row: DatasetRow) -> None:
-        """Delete what is left of a reclaimed dataset, and write its note."""
+        """Delete what is left of a reclaimed dataset, and write its note. Raises OSError."""
         folder, root = Path(row.folder), Path(row.root)
-        if folder.exists():
-            delete(folder, list(self._state.files(row.folder).values()))
         receipts, relative = self._receipts[root], folder.relative_to(root).as_posix()
+        # With the note it has come to its end: what is there now, somebody is bringing back.
         if receipts.is_reclaimed(relative):
             return
+        if folder.exists():
+            delete(folder, list(self._state.files(row.folder).values()))
         version = row.version or 0
         note = ReclaimNote(
             dataset=row.name,
@@ -204,6 +240,25 @@ def oldest_first(datasets: Iterable[Tended], root: Path) -> list[Tended]:
     return sorted(found, key=lambda tended: tended.row.committed_at or 0.0)
 
 
+@asynccontextmanager
+async def _turn(tended: Tended) -> AsyncIterator[None]:
+    """While open, the tender does not look at the dataset. Raises NotProven if it is at work for long."""
+    try:
+        async with asyncio.timeout(TURN_S):
+            await tended.turn.acquire()
+    except TimeoutError:
+        raise NotProven("the agent is sending it") from None
+    try:
+        yield
+    finally:
+        tended.turn.release()
+
+
+def is_whole(row: DatasetRow) -> bool:
+    """Whether the dataset is in its folder; what is left of one that is being deleted is none."""
+    return (Path(row.folder) / INFO).exists()
+
+
 def is_deletable(row: DatasetRow) -> bool:
     """Whether the dataset was closed and committed in the state of the last look."""
     return row.state == "stored" and row.finalised and row.verdict == Readiness.FINALISED
@@ -237,6 +292,17 @@ def prove(place: DatasetPlace, files: dict[str, BackedUpFile], receipts: Receipt
     if not any(row.path == INFO for row in proven):
         raise NotProven(f"there is no {INFO}")
     return proven
+
+
+def check_unchanged(folder: Path, proven: Sequence[BackedUpFile]) -> None:
+    """Raise NotProven unless the folder still has these files and no others, hours later maybe."""
+    known = {folder / local_path(row.path): row for row in proven}
+    for path in _everything(folder):
+        now, row = os.lstat(path), known.pop(path, None)
+        if row is None or not row.has_stat(now.st_size, now.st_mtime_ns, now.st_ino):
+            raise NotProven(f"{path.relative_to(folder)} was modified while it was being proven")
+    for path in known:
+        raise NotProven(f"{path.relative_to(folder)} was removed while it was being proven")
 
 
 def check_verified(verified: ServerCheck, files: list[BackedUpFile]) -> None:
@@ -275,8 +341,10 @@ def delete(folder: Path, files: list[BackedUpFile]) -> None:
 
 
 def _everything(folder: Path) -> Iterator[Path]:
-    """Every file in the folder, including hidden ones;
-    raises NotProven for anything but files and folders."""
+    """Every file in the folder, including hidden ones; raises NotProven for
+    anything but files and folders, and for a folder in which nothing can be deleted."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise NotProven(f"{folder} can't be written to by this user")
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             path = Path(entry.path)

@@ -29,6 +29,7 @@ class Tended:
     problem  why a dataset of that name can't be saved
     hinted   set when something in its folder changed
     seen     the last look; None when it would take too much memory
+    turn     held by whoever works in its folder: looking and sending, or deleting
     """
 
     place: DatasetPlace
@@ -38,6 +39,7 @@ class Tended:
     seen: DatasetSeen | None = None
     progress: UploadProgress | None = None
     noting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Datasets:

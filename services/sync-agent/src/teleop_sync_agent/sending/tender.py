@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from teleop_client.uploading import Refused
-from teleop_dataset.folder import DatasetSeen, look
+from teleop_dataset.folder import INFO, DatasetSeen, look
 from teleop_dataset.readiness import QUIET_NS, Readiness, Verdict, judge, unchanged_ns
 from teleop_schema.files import DatasetVersion
 
@@ -120,7 +120,8 @@ class Tender:
         A dataset that causes an error becomes failed, with the reason; the others continue.
         """
         try:
-            return await self._do_what_is_due(tended)
+            async with tended.turn:
+                return await self._do_what_is_due(tended)
         except AgentError:
             raise
         except Exception as error:
@@ -135,6 +136,10 @@ class Tender:
         if mark and mark == tended.row.fingerprint and _is_settled(tended.row):
             tended.seen = None
             return self._finder.settled_pause_s(tended.place.root)
+        if tended.row.state == "reclaimed" and not await asyncio.to_thread((folder / INFO).exists):
+            # What could not be deleted yet is no dataset: saved again, it would be one without its beginning.
+            tended.seen = None
+            return RESCAN_S
         seen, verdict = await self._look(tended)
         if verdict.kind is Readiness.COMMIT:
             return await self._save(tended, seen, verdict, mark)
