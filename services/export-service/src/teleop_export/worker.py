@@ -42,7 +42,7 @@ from teleop_export.tables.export_table import MAX_ATTEMPTS, Claim, ExportTable, 
 from teleop_export.tables.push_table import PushTable
 from teleop_export.work.folders import FULL, Folders, make_durable
 from teleop_export.work.in_thread import Stop, work_in_thread
-from teleop_export.work.jobs import AWAY, MAKING, PUSHING, Jobs
+from teleop_export.work.jobs import AWAY, MAKING, NOT_NOW, PUSHING, Jobs
 
 log = get_logger(__name__)
 
@@ -99,7 +99,7 @@ class Worker:
         except AWAY as error:
             log.warning("export interrupted, trying again later", export_id=claim.id, error=str(error))
             # What fails in the middle of reading counts: the export may be what the database does not bear.
-            if isinstance(error, StorageUnavailable):
+            if isinstance(error, NOT_NOW):
                 self._interrupted[export_id] = claim
             raise
         except Exception as error:

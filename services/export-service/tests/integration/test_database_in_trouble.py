@@ -9,7 +9,7 @@ from teleop_export.tables import export_table
 from teleop_export.tables.database import connect, open_pool
 from teleop_export.work import in_thread
 from teleop_runtime import background
-from teleop_schema.errors import StorageUnavailable
+from teleop_schema.errors import BackendError, NoSpace, Overloaded, StorageUnavailable
 from teleop_testing.waiting import until
 
 
@@ -72,16 +72,24 @@ async def test_export_waits_for_a_connection(backend, record, monkeypatch):
     assert refused
 
 
-async def test_the_database_may_go_before_an_export_is_published(backend, record, monkeypatch):
+FULL_DISK = NoSpace("the disk of the database is full")
+NOT_NOW = pytest.mark.parametrize(
+    "trouble", [StorageUnavailable(), FULL_DISK, Overloaded()], ids=["away", "full disk", "no descriptor"]
+)
+
+
+@NOT_NOW
+async def test_the_database_may_go_before_an_export_is_published(backend, record, monkeypatch, trouble):
     """That is no attempt either, though it can be told only afterwards."""
     monkeypatch.setattr(export_table, "MAX_ATTEMPTS", 1)
-    went = went_once(monkeypatch, "publish")
+    went = went_once(monkeypatch, "publish", trouble)
     export, _ = await backend.export(await record(30))
     assert went
     assert (export["status"], export["numbers"]["frames"]) == ("done", 30)
 
 
-async def test_what_is_made_goes_on_while_nobody_can_be_told(backend, record, monkeypatch):
+@NOT_NOW
+async def test_what_is_made_goes_on_while_nobody_can_be_told(backend, record, monkeypatch, trouble):
     """Word of how far it is waits; the work is not done again."""
     begun = []
     folders = worker.Folders.begin
@@ -92,21 +100,21 @@ async def test_what_is_made_goes_on_while_nobody_can_be_told(backend, record, mo
 
     monkeypatch.setattr(worker.Folders, "begin", begin)
     monkeypatch.setattr(in_thread, "TELL_PROGRESS_S", 0)
-    went = went_once(monkeypatch, "note_progress")
+    went = went_once(monkeypatch, "note_progress", trouble)
     await backend.export(await record(30))
     assert went
     assert begun == [1]
 
 
-def went_once(monkeypatch, method: str) -> list[bool]:
-    """Has the database be away at the first call of a method of the exports' table; when it was."""
+def went_once(monkeypatch, method: str, trouble: BackendError) -> list[bool]:
+    """Has the database be in trouble at the first call of a method of the exports' table; when it was."""
     went = []
     there = getattr(export_table.ExportTable, method)
 
     async def first_away(self, *words):
         if not went:
             went.append(True)
-            raise StorageUnavailable
+            raise trouble
         return await there(self, *words)
 
     monkeypatch.setattr(export_table.ExportTable, method, first_away)

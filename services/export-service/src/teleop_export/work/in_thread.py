@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from teleop_schema.errors import StorageUnavailable
-
 from teleop_export.errors import Cancelled
+from teleop_export.work.jobs import NOT_NOW
 
 # Five times a second is what an eye sees; each is a row's update.
 TELL_PROGRESS_S = 0.2
@@ -30,7 +29,7 @@ async def work_in_thread[Result](
     """Do `work` in a thread, which has ended when this returns or raises.
 
     tell    notes how far it is, every TELL_PROGRESS_S and once it is done; False if nobody wants it any more
-    raises  what `work` or `tell` raised, but for a StorageUnavailable of `tell` before the end; Cancelled if
+    raises  what `work` or `tell` raised, but for what `tell` can't do now before the end; Cancelled if
             nobody wants it
     """
     stop = Stop()
@@ -38,7 +37,7 @@ async def work_in_thread[Result](
     try:
         while not (await asyncio.wait([running], timeout=TELL_PROGRESS_S))[0]:
             # That nobody can be told for a moment is no reason to lose what has been done.
-            with suppress(StorageUnavailable):
+            with suppress(*NOT_NOW):
                 if not await tell():
                     raise Cancelled
     finally:

@@ -11,7 +11,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from teleop_runtime.logs import get_logger
 from teleop_runtime.trouble import trouble_of
-from teleop_schema.errors import BackendError, StorageUnavailable
+from teleop_schema.errors import BackendError, NoSpace, Overloaded, StorageUnavailable
 
 from teleop_export.errors import MediaEnded, NoRoom, RanFull
 from teleop_export.tables.database import Connection, PsycopgPool
@@ -64,8 +64,11 @@ POLL_S = 1.0
 # A short export is finished before the process stops, a longer one goes back to the queue.
 SHUTDOWN_GRACE_S = 10.0
 
-# The database went away in the middle: the job is tried again when it is back.
-AWAY = (psycopg.OperationalError, AdbcError, StorageUnavailable, ConnectorException)
+# The database can't be used at the moment: it is away, its disk is full, or this process has run out of file
+# handles. Of the exports' own disk and store, `NotMade` speaks.
+NOT_NOW = (StorageUnavailable, NoSpace, Overloaded)
+# It went away in the middle: the job is tried again when it is back.
+AWAY = (psycopg.OperationalError, AdbcError, *NOT_NOW, ConnectorException)
 
 
 @contextmanager

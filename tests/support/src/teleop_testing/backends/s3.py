@@ -71,7 +71,7 @@ def s3_server(host: str = "127.0.0.1") -> Iterator[S3Folder]:
 
     if own := os.environ.get(OWN_SERVER):
         client = boto3.client("s3")
-        yield S3Folder(client, {}, own)
+        yield S3Folder(client, {k: value for k, value in os.environ.items() if k.startswith("AWS_")}, own)
         client.close()
         return
     with _moto_s3(host) if missing_programs() else ceph_s3(host) as environment:
