@@ -57,7 +57,8 @@ def faults_in(text: str) -> list[str]:
 
 
 def messages_in(source: str) -> Iterator[tuple[int, str]]:
-    """Line and text of each string that may reach a user; `{}` stands for what is put into it.
+    """Line and text of each string that may reach a user; `{}` stands for what is put into it, `{MAX}` for
+    a constant.
 
     An error's docstring may: it is its default message. Other docstrings do not.
     """
@@ -72,10 +73,17 @@ def messages_in(source: str) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.ClassDef) and is_error(node) and (told := ast.get_docstring(node)):
             yield node.lineno, told.splitlines()[0]
         elif isinstance(node, ast.JoinedStr):
-            parts = [str(each.value) if isinstance(each, ast.Constant) else "{}" for each in node.values]
-            yield node.lineno, "".join(parts)
+            yield node.lineno, "".join(map(shown, node.values))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
             yield node.lineno, node.value
+
+
+def shown(part: ast.expr) -> str:
+    """A part of an f-string as `messages_in` tells it."""
+    if isinstance(part, ast.Constant):
+        return str(part.value)
+    value = ast.unparse(part.value) if isinstance(part, ast.FormattedValue) else ""
+    return f"{{{value}}}" if value.isupper() else "{}"
 
 
 def is_error(node: ast.ClassDef) -> bool:
@@ -169,30 +177,35 @@ def test_a_printed_duration_is_found():
     assert printed_durations('SILENT = timedelta(days=1)\nprint(f"silent for {SILENT}")') == [2]
 
 
-# Their texts count things for people.
-COUNTING = (
-    "libs/client/src/teleop_client/exporting/summary.py",
-    "libs/dataset/src/teleop_dataset/repair/report.py",
-    "libs/dataset/src/teleop_dataset/repair/soundness.py",
-    "libs/robot/src/lerobot_robot_backend/video/capture.py",
-    "services/export-service/src/teleop_export/api/report_text.py",
-    "services/sync-agent/src/teleop_sync_agent/status.py",
-    "services/telemetry-service/src/teleop_telemetry/archive/__main__.py",
-    "services/telemetry-service/src/teleop_telemetry/access/fleet/table.py",
-    "services/video-ingest-service/src/teleop_video_ingest/adopt.py",
-    "services/video-ingest-service/src/teleop_video_ingest/unclaimed.py",
-)
 PLURAL = re.compile(
-    r"\{\} (video |dataset |row )?(chunk|dataset|episode|file|frame|group|object|picture|row|sample|segment"
-    r"|robot|session|stream|task|version|video)s\b(?! per )"
+    r"\{\} ((complete|dataset|row|video) )?(attempt|camera|chunk|column|dataset|episode|file|frame|group"
+    r"|object|picture|robot|row|sample|segment|session|stream|task|time|upload|version|video)s\b(?! per )"
 )
 
 
-@pytest.mark.parametrize("module", COUNTING)
-def test_one_thing_is_not_counted_as_many(module):
+def test_one_thing_is_not_counted_as_many():
     """`counted` writes "1 episode": a number in front of a fixed plural would be wrong for one."""
-    found = [text for _, text in messages_in((REPOSITORY / module).read_text()) if PLURAL.search(text)]
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{line}: {text}"
+        for path in SOURCES
+        for line, text in messages_in(path.read_text())
+        if PLURAL.search(text)
+    ]
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ('f"{count} frames were lost"', True),
+        ('f"{len(lost)} of {count} video frames"', True),
+        ("f\"{counted(count, 'frame')} of {file}\"", False),
+        ('f"more than {MAX_FRAMES} frames"', False),
+    ],
+)
+def test_a_fixed_plural_is_found(text, wrong):
+    """A constant is a limit, and none of them is 1."""
+    assert any(PLURAL.search(message) for _, message in messages_in(text)) is wrong
 
 
 # The first cell of a row: a message, with `…` for what differs.

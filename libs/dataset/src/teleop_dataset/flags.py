@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from teleop_schema.words import counted
 
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.folder import DatasetSeen, VideoSeen, look
@@ -32,7 +33,8 @@ class EpisodeFlag:
     rows: int
 
     def __str__(self) -> str:
-        return f"episode {self.episode}: {self.camera} has {self.frames} frames for {self.rows} rows"
+        frames, rows = counted(self.frames, "frame"), counted(self.rows, "row")
+        return f"episode {self.episode}: {self.camera} has {frames} for {rows}"
 
 
 def flag_episodes(dataset: Path, seen: DatasetSeen | None = None) -> list[EpisodeFlag]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate, dropwhile, pairwise
 from typing import Protocol
 
+from teleop_schema.words import counted
+
 from teleop_dataset.errors import BrokenFile
 
 # `moov` is read as a whole. A frame takes about 20 bytes of it, so a day at 30 fps fits.
@@ -267,7 +269,7 @@ def _sizes(box: memoryview) -> list[int]:
         raise BrokenFile("the mp4's stsz is cut off")
     each, count = struct.unpack_from(">II", box, 4)
     if count > MAX_FRAMES or (not each and 12 + 4 * count > len(box)):
-        raise BrokenFile(f"the mp4 would have {count} frames", limit=MAX_FRAMES)
+        raise BrokenFile(f"the mp4 would have {counted(count, 'frame')}", limit=MAX_FRAMES)
     return [each] * count if each else list(struct.unpack_from(f">{count}I", box, 12))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import thriftpy2
+from teleop_schema.words import counted
 from thriftpy2.protocol.compact import TCompactProtocol
 from thriftpy2.thrift import TException, TType
 
@@ -149,7 +150,7 @@ def check_rows(groups: Sequence[int], size_bytes: int) -> None:
     """Raise BrokenFile if a file of that size can't hold those numbers of rows."""
     rows, most = sum(groups), MAX_ROWS_PER_BYTE * size_bytes
     if min(groups, default=0) < 0 or rows > most:
-        raise BrokenFile(f"{size_bytes} bytes would be {rows} rows", limit=most)
+        raise BrokenFile(f"{size_bytes} bytes would be {counted(rows, 'row')}", limit=most)
 
 
 def write_footer(metadata: Any) -> bytes:

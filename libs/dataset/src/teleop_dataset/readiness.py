@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from teleop_schema.words import counted
+
 from teleop_dataset.folder import DatasetSeen, FileSeen
 
 SECOND_NS = 1_000_000_000
@@ -127,7 +129,7 @@ def _recording(seen: DatasetSeen, why: str, saved_episodes: int, still_ns: int) 
     flags = _flags(seen)
     if flags and still_ns < LATE_VIDEO_NS:
         return Verdict(Readiness.BUSY, flags[0])
-    reason = f"{seen.info.total_episodes} episodes are saved, {saved_episodes} of them backed up"
+    reason = f"{counted(seen.info.total_episodes, 'episode')} saved, {saved_episodes} backed up"
     return _with_files(seen, Readiness.COMMIT, reason, flags)
 
 
@@ -166,7 +168,7 @@ def what_is_unfinished(seen: DatasetSeen) -> str | None:
         if not total:
             return "it has no episodes"
         if rows != total:
-            return f"{folder} has {rows} rows, but info.json says {total}"
+            return f"{folder} has {counted(rows, 'row')}, but info.json says {total}"
     for path in ("meta/tasks.parquet", "meta/stats.json"):
         if path not in seen.files:
             return f"there is no {path}"
@@ -186,7 +188,7 @@ def _flags(seen: DatasetSeen) -> tuple[str, ...]:
         if file.camera in frames:
             frames[file.camera] += video.whole_frames
     return tuple(
-        f"{camera} has {count} video frames for {seen.info.total_frames} rows"
+        f"{camera} has {counted(count, 'video frame')} for {counted(seen.info.total_frames, 'row')}"
         for camera, count in frames.items()
         if count < seen.info.total_frames
     )

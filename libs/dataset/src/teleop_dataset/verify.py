@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from teleop_schema.words import counted
 
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import data_schema
@@ -69,7 +70,8 @@ def read_places(root: Path, info: dict[str, Any]) -> pa.Table:
 def _check_info(info: dict[str, Any], episodes: pa.Table, tasks: pa.Table, frames: int) -> None:
     require(info["codebase_version"] == layout.CODEBASE_VERSION, "codebase_version is not v3.0")
     require(isinstance(info["fps"], int | float) and info["fps"] > 0, "fps is not a number above 0")
-    require(info["total_frames"] == frames, f"{info['total_frames']} frames where {frames} should be")
+    total: int = info["total_frames"]
+    require(total == frames, f"{counted(total, 'frame')} where {frames} should be")
     require(info["total_episodes"] == len(episodes), "total_episodes is not the number of episode rows")
     require(info["total_tasks"] == len(tasks), "total_tasks is not the number of task rows")
     for key, feature in DEFAULT_FEATURES.items():
@@ -180,7 +182,7 @@ def _check_rows(
         require(((task >= 0) & (task < tasks)).all(), "a task_index is not in the list")
         row += len(block)
         advance(row, info["total_frames"])
-    require(row == info["total_frames"], f"{row} rows where {info['total_frames']} should be")
+    require(row == info["total_frames"], f"{counted(row, 'row')} where {info['total_frames']} should be")
 
 
 def numbers_of(table: pa.Table, name: str) -> npt.NDArray[Any]:

@@ -12,6 +12,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from teleop_schema.words import counted
 
 from teleop_dataset.errors import BrokenFile, VerificationFailed
 from teleop_dataset.mp4_samples import samples_of
@@ -66,7 +67,7 @@ def _check_camera(root: Path, camera: str, fps: float, episodes: pa.Table, short
                 wrong = abs(duration - lengths[number] / fps) >= TOLERANCE_S
                 require(not wrong, f"the duration of episode {number} in {path} is wrong")
         frames = round(reached_s * fps)
-        require(len(times) >= frames, f"{path} has {len(times)} frames where {frames} should be")
+        require(len(times) >= frames, f"{path} has {counted(len(times), 'frame')} where {frames} should be")
         grid = np.arange(frames) / fps
         require(
             (np.abs(times[:frames] - grid) < TOLERANCE_S).all(), f"a frame of {path} is not shown on time"

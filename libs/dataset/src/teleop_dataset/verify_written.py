@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from teleop_schema.words import counted
 
 from teleop_dataset.errors import VerificationFailed
 from teleop_dataset.v3 import layout
@@ -138,7 +139,7 @@ def _check_camera(root: Path, camera: str, fps: float, episodes: pa.Table, *, si
             require(abs(apart) < TOLERANCE_S, f"there is a gap between episodes in {path}")
         times, keyframes = read_times(root / path)
         frames = round(clips[within[-1]].to_s * fps)
-        require(len(times) == frames, f"{path} has {len(times)} frames where {frames} should be")
+        require(len(times) == frames, f"{path} has {counted(len(times), 'frame')} where {frames} should be")
         for number in within:
             what = f"of episode {number} in {path}"
             first = round(clips[number].from_s * fps)

@@ -110,7 +110,7 @@ def test_rows_that_were_changed_on_purpose_are_only_noted(edited, tmp_path):
     sound = find_sound(source)
     assert sound is not None
     assert sound.flags == (
-        "action does not match the statistics of 4 of 4 episodes: it was changed after they were recorded, "
+        "action does not match the statistics of 4 of 4 episodes: it was changed after the recording, "
         "or is damaged",
     )
 

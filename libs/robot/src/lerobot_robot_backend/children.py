@@ -9,6 +9,8 @@ from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from teleop_schema.words import counted
+
 # A child that lives this long has begun to work, even on a machine that needs seconds to start it; one that
 # ends earlier, twice in a row, will not begin to work by itself.
 SHORT_LIFE_S = 20.0
@@ -119,8 +121,8 @@ class Attempts:
         if self._deaths >= _FAILURES:
             end = signal.Signals(-code).name if code < 0 else code
             self.trouble = (
-                f"the process that {self._what} has ended {self._deaths} times, the last time with {end}, "
-                f"{lived_s:.0f} s after its start; it is started again each time: "
+                f"the process that {self._what} has ended {counted(self._deaths, 'time')}, the last time "
+                f"with {end}, {lived_s:.0f} s after its start; it is started again each time: "
                 f"{self._last_words() or f'it left no word in {self._log_file}'}"
             )
 

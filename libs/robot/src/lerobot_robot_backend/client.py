@@ -18,6 +18,7 @@ from teleop_schema.columns import Column
 from teleop_schema.identifiers import check_robot_id
 from teleop_schema.messages import Event
 from teleop_schema.session import Camera
+from teleop_schema.words import counted
 
 from lerobot_robot_backend import arguments
 from lerobot_robot_backend.clock import CaptureClock
@@ -308,8 +309,9 @@ class TelemetryClient:
             if progress.next >= self.logged and (progress.ended or not self._writer.closed):
                 return self.logged
             if time.monotonic() >= deadline_s:
+                frames = counted(self.logged, "frame")
                 raise TimeoutError(
-                    f"{self.acknowledged} of {self.logged} frames acknowledged after {timeout_s:g} s"
+                    f"{self.acknowledged} of {frames} acknowledged after {timeout_s:g} s"
                     + (f": {progress.trouble}" if progress.trouble else "")
                     + ("" if self._standing.why_lost else f"; the rest is kept in {self.stream_dir}")
                 )
@@ -318,7 +320,7 @@ class TelemetryClient:
     def summary(self) -> str:
         """What is safe where, and what to do if nothing sends it: lines for people, up to three."""
         if why_lost := self._standing.why_lost:
-            return f"{self.logged} frames logged; {why_lost}"
+            return f"{counted(self.logged, 'frame')} logged; {why_lost}"
         progress, of_processes = self.progress, self._upkeep.trouble
         line = progress.summary(self.logged, self.stream_dir, self.shipper_pid, of_processes=of_processes)
         commands = " and ".join(self._upkeep.commands_for_unsent(all_samples=progress.ended))

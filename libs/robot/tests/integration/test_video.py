@@ -238,7 +238,7 @@ async def test_what_is_no_picture_is_named(make_recording, caplog):
     recorded = read_video(client.stream_dir)
     assert_all_told(recorded, {k: k for k in range(8)})
     assert recorded.counters == [0, 2, 4, 6]
-    reason = "1 pictures: the camera gave something other than an 8-bit RGB picture"
+    reason = "1 picture: the camera gave something other than an 8-bit RGB picture"
     assert recorded.dropped == [DroppedFrames(k, k + 1, reason) for k in (1, 3, 5, 7)]
     assert caplog.text.count("8-bit RGB") == 1
     assert client.logged == 8

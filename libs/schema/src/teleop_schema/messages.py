@@ -17,6 +17,7 @@ from teleop_schema.decoding import DECODE_ERRORS, explain, field_of
 from teleop_schema.errors import BadCrc, BadMessage, MessageTooLarge
 from teleop_schema.limits import Limits
 from teleop_schema.session import FeatureName, SessionDescription, Text
+from teleop_schema.words import counted
 
 # A robot offers all of them, and a server takes the first that it knows. What the older ones lack:
 # v1.2  a server that does not know a newer one refuses a hello with a secret, so it is sent none;
@@ -293,7 +294,7 @@ def decode_batch(message: bytes, limits: Limits) -> Batch:
         raise _not_understood(error) from error
     if batch.gap is None and batch.count > limits.max_frames:
         raise BadMessage(
-            f"count is {batch.count}, a batch holds at most {limits.max_frames} frames",
+            f"count is {batch.count}, a batch holds at most {counted(limits.max_frames, 'frame')}",
             field="count",
             limit=limits.max_frames,
         )

@@ -156,7 +156,7 @@ async def test_a_column_that_some_rows_lack_is_left_out(backend, record, add_col
     (told,) = export["report"]["sessions"]
     (left_out,) = told["columns_left_out"]
     assert left_out["name"] == "holed"
-    assert left_out["reason"] == f"1 frames of session {session} have no value for it, the first is 0"
+    assert left_out["reason"] == f"session {session} has no value for it in 1 frame, the first is 0"
     assert "discarded" in left_out["hint"]
 
 

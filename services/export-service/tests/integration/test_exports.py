@@ -76,7 +76,7 @@ async def test_frames_that_nobody_knows_of_are_waited_for(backend, record, monke
     session = await record(100, gaps=[(10, 12, "disk full")], lost=[40, 41, 42])
     refusal = await backend.ask(session, format=format, status=409)
     assert (refusal["code"], refusal["field"]) == ("frames_unaccounted", "session_ids")
-    assert f"3 frames of session {session}" in refusal["detail"]
+    assert f"session {session} has 3 frames unaccounted for" in refusal["detail"]
     assert f"/sessions/{session}/give-up-missing" in refusal["hint"]
     assert "include_incomplete" in refusal["hint"]
     await backend.ask(session, format=format, include_incomplete=True)
@@ -91,7 +91,7 @@ async def test_frames_lost_with_a_database_are_waited_for(backend, record, datab
     )
     refusal = await backend.ask(lost, whole, status=409)
     assert refusal["code"] == "frames_unaccounted"
-    assert refusal["detail"].startswith(f"140 frames of session {lost} are unaccounted for")
+    assert refusal["detail"].startswith(f"session {lost} has 140 frames unaccounted for")
 
 
 async def test_frames_that_come_while_one_waits_are_waited_for(backend, record, database, monkeypatch):

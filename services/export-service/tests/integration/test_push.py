@@ -82,7 +82,7 @@ async def test_push_is_the_dataset_in_one_private_tagged_commit(hub, backend, re
     card = hub.content(REPO, "README.md").decode()
     assert "- LeRobot" in card
     assert "data_files: data/*/*.parquet" in card
-    assert "300 frames were recorded, 0 were left out, 300 are in this dataset" in card
+    assert "Frames recorded: 300; left out: 0; in this dataset: 300." in card
 
 
 async def test_lerobot_loads_what_was_pushed(hub, backend, record, tmp_path):

@@ -110,7 +110,7 @@ def test_values_of_a_long_episode_are_unpacked_in_parts(monkeypatch):
 
 def test_a_value_that_has_gone_is_noticed():
     """The plan said that every frame has one."""
-    with pytest.raises(RecordingChanged, match="1 frames have lost their value in column reward"):
+    with pytest.raises(RecordingChanged, match="column reward has lost its value in 1 frame"):
         with_columns(frames_with(1.0, None), [REWARD], [REWARD])
 
 
@@ -127,4 +127,4 @@ def test_only_rows_must_have_a_value():
     assert choose_columns([recorded, session(2, REWARD)], pieces).columns == (REWARD,)
     recorded.values.bits[8] = 0
     told = choose_columns([recorded, session(2, REWARD)], pieces).left_out[1][0]
-    assert told.reason == "1 frames of session 1 have no value for it, the first is 8"
+    assert told.reason == "session 1 has no value for it in 1 frame, the first is 8"

@@ -76,7 +76,7 @@ def test_the_ledger_says_what_is_not_there_and_why():
         measured_hz=29.974,
         declared_fps=30.0,
     )
-    assert "1,000 frames were recorded, 10 were left out, 990 are in this dataset." in text
+    assert "Frames recorded: 1,000; left out: 10; in this dataset: 990." in text
     (row,) = (line for line in text.splitlines() if line.startswith("| 7 | 1,000 | 990 | 3 | "))
     assert "29.97 Hz, 30 declared" in row
     for reason in ("6: discarded", "3: outside of every episode", "3 never recorded", "1.8 s"):
@@ -98,7 +98,7 @@ def test_columns_that_are_not_as_they_were():
     told = report(columns_left_out=[left_out, left_out])
     told["columns"] = [{"name": "force", "not_finite": 1500}, {"name": "current", "not_finite": 0}]
     text = card("lab/pick", INFO, told, [], 0)
-    assert "- `force` is NaN or infinite in 1,500 rows" in text
+    assert "- `force` is NaN or infinite in 1,500 of the rows" in text
     assert text.count("- `next.reward` was left out: not in every row; record it always") == 1
     assert "current" not in text
 

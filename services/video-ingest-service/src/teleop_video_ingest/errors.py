@@ -1,6 +1,7 @@
 """What an upload or a look at stored files can be refused for, beyond the errors that every service knows."""
 
 from teleop_schema.errors import BackendError, Conflict, NotFound
+from teleop_schema.words import counted
 
 
 class UnknownSession(NotFound):
@@ -58,7 +59,7 @@ class FilesMissing(Conflict):
 
     def __init__(self, paths: list[str]) -> None:
         super().__init__(
-            f"{len(paths)} files of this version are missing, for example {paths[0]!r}",
+            f"the server lacks {counted(len(paths), 'file')} of this version, for example {paths[0]!r}",
             field="files",
             hint="send them with POST /files/plan, then this version again",
         )

@@ -224,7 +224,7 @@ async def test_a_base_that_is_in_use_is_waited_for(back_up, uploads, store, data
     await erasing.once()
     share = await share_of(database, erasure, SERVICE)
     assert share["done_at"] is None
-    assert "base of an upload that is running" in share["problem"]
+    assert "running uploads build upon" in share["problem"]
     await uploads.terminate(upload_id)
     await erasing.once()
     share = await share_of(database, erasure, SERVICE)

@@ -152,9 +152,9 @@ FASTSTART = {"movflags": "faststart"}
         (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", None, "not a readable mp4"),
         (b"\0", None, "not a readable mp4"),
         (encode_video(30)[:-3000], None, "not a readable mp4"),
-        (encode_video(30, container=FASTSTART)[:-3000], None, "it was cut off: 30 frames are listed"),
+        (encode_video(30, container=FASTSTART)[:-3000], None, "it was cut off: it lists 30 frames"),
         (encode_video(30, container=FASTSTART)[:-10], None, "the last frames can't be decoded"),
-        (encode_video(30), 29, "the file holds 30 frames, but its sender announced 29"),
+        (encode_video(30), 29, "its sender announced 29 frames, but the file holds 30"),
         (without_regular_times(), None, "frames are not evenly spaced"),
         (sound_only(), None, "it has 0 video streams"),
     ],
@@ -195,7 +195,7 @@ async def test_a_span_that_is_none_of_its_pictures_is_refused(look, span_s, soun
     file = encode_video(30)
     found = await look(file, start_us=0, end_us=round(span_s * 1_000_000))
     assert (found.problem is None) == sound
-    assert sound or "last 1.00 s" in found.problem
+    assert sound or "it lasts 1.00 s" in found.problem
 
 
 async def test_a_span_tells_nothing_beside_each_pictures_time(look):

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from teleop_schema.commands.command_line import Parser
+from teleop_schema.words import counted
 
 from teleop_backend.demo.relay import Relay, relay_to
 from teleop_backend.demo.teleoperation import connect, teleoperate
@@ -111,15 +112,17 @@ def run(arguments: argparse.Namespace, relay: Relay) -> bool:
         client.drain(timeout_s=DRAIN_TIMEOUT_S)
     session = client.session_id
     ledger = get(f"{api}/sessions/{session}/ledger")
-    print(f"session {session}: {ledger['committed']} frames, measured {ledger['measured_hz']:.2f} Hz")
+    print(
+        f"session {session}: {counted(ledger['committed'], 'frame')}, measured {ledger['measured_hz']:.2f} Hz"
+    )
     dataset = export(api, session)
     exported = check(dataset, values)
     ledger = get(f"{api}/sessions/{session}/ledger")
     print(f"the {exported} exported frames equal the logged ones, bit for bit")
     if left_out := len(values) - exported:
         print(
-            f"this machine did not keep the loop at 60 Hz, so {left_out} frames have no row in the dataset "
-            "(its report says why); all of them are stored"
+            "this machine did not keep the loop at 60 Hz, so the dataset has no row for "
+            f"{counted(left_out, 'frame')} (its report says why); all frames are stored"
         )
     print(
         f"logged={len(values)} committed={ledger['committed']} exported={exported} "

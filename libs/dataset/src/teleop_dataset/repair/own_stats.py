@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from teleop_schema.words import counted
 
 from teleop_dataset.repair.metadata import Row
 from teleop_dataset.repair.rows import Episode
@@ -55,8 +56,8 @@ def compare_rows(
                 notes.append(f"episode {index}: {key} has another {names} than its statistics say")
         if 2 * len(broken) > compared:
             notes.append(
-                f"{key} does not match the statistics of {len(broken)} of {compared} episodes: "
-                "it was changed after they were recorded, or is damaged"
+                f"{key} does not match the statistics of {len(broken)} of {counted(compared, 'episode')}: "
+                "it was changed after the recording, or is damaged"
             )
             continue
         for number in broken:

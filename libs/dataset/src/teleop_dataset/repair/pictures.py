@@ -7,6 +7,7 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from teleop_schema.words import counted
 
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.media import decoder_limits, open_mp4, open_picture, video_of
@@ -50,7 +51,7 @@ def cut_video(source: Path, target: Path, ranges: Sequence[tuple[int, int]], fps
             packet.stream = copy
             made.mux(packet)
     if copied < (wanted := sum(end - begin for begin, end in ranges)):
-        raise BrokenFile(f"{source.name} has {copied} frames instead of {wanted}")
+        raise BrokenFile(f"{source.name} has {counted(copied, 'frame')} instead of {wanted}")
 
 
 def video_facts(path: Path, depth: bool) -> dict[str, Any]:
@@ -168,7 +169,8 @@ class ClipReader:
             if shown > early:
                 yield self._sound(frame)
         if shown - early < length:
-            raise BrokenFile(f"{self._name} shows {max(shown - early, 0)} of {length} pictures")
+            found = max(shown - early, 0)
+            raise BrokenFile(f"{self._name} shows {found} of {counted(length, 'picture')}")
 
     def _skip_to(self, first: int) -> list[av.Packet]:
         """Pass the packets before frame `first`; returns those upon which it builds."""

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from teleop_schema.words import counted
 
 from teleop_dataset.errors import NotRepairable
+from teleop_dataset.flags import EpisodeFlag
 from teleop_dataset.folder import MAX_DOCUMENT_BYTES, FileSeen, VideoSeen, look, open_regular
 from teleop_dataset.repair.decoding import Decoding, find_broken_rows, find_broken_video
 from teleop_dataset.repair.describe import describe_films, describe_rows
@@ -133,7 +134,7 @@ class _Repair:
         lost |= undecodable | self._compare_rows(found, own_rows)
         for number, episode in enumerate(found):
             if number in lost:
-                self._report.lose(f"episode {episode.index} ({episode.length} rows)", lost[number])
+                self._report.lose(f"episode {episode.index} ({counted(episode.length, 'row')})", lost[number])
         self._name_rest(found)
         whole = {number: episode for number, episode in enumerate(found) if number not in lost}
         uncut = uncuttable(self._source, [clips[number] for number in whole], self._fps)
@@ -256,9 +257,11 @@ class _Repair:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 made.rename(target)
                 new = target.relative_to(self._root).as_posix()
-                self._report.rebuilt[new] = f"the {len(kept)} complete episodes of {name}, renumbered"
+                self._report.rebuilt[new] = f"{counted(len(kept), 'complete episode')} of {name}, renumbered"
             elif cut(path, max(each.episode.end for each in kept)):
-                self._report.rebuilt[name] = f"cut after its {len(kept)} complete episodes, with a new footer"
+                self._report.rebuilt[name] = (
+                    f"cut after {counted(len(kept), 'complete episode')}, with a new footer"
+                )
             elif name not in self._report.rebuilt:
                 self._report.kept.append(name)
 
@@ -298,9 +301,9 @@ class _Repair:
         cut_video(source, target, ranges, self._fps)
         frames = sum(end - begin for begin, end in ranges)
         if ranges == [(0, frames)] and path == file.own_path:
-            self._report.rebuilt[path] = f"cut after {frames} of {video.frames} frames"
+            self._report.rebuilt[path] = f"cut after {frames} of {counted(video.frames, 'frame')}"
         else:
-            self._report.rebuilt[path] = f"{frames} of the {video.frames} frames of {file.own_path}"
+            self._report.rebuilt[path] = f"{frames} of {counted(video.frames, 'frame')} of {file.own_path}"
 
     def _write_meta(self, episodes: list[Numbered], shards: list[Shard]) -> None:
         report, root = self._report, self._root
@@ -357,9 +360,7 @@ class _Repair:
             frames = round((clip.to_s - clip.from_s) * self._fps)
             if frames != episode.length:
                 self.short.add(episode.index)
-                self._report.flags.append(
-                    f"episode {episode.index}: {camera} has {frames} frames for {episode.length} rows"
-                )
+                self._report.flags.append(str(EpisodeFlag(episode.index, camera, frames, episode.length)))
 
     def _complete_video_facts(self) -> None:
         """Add the video's encoding to info.json; LeRobot writes it after the first episode,

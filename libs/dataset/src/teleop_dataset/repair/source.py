@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from teleop_schema.words import counted
 
 from teleop_dataset.errors import NotRepairable
 from teleop_dataset.folder import MAX_DOCUMENT_BYTES, DatasetSeen, open_regular
@@ -158,7 +159,7 @@ def complete_tasks(
     """
     used = max((number for episode, _ in episodes for number in episode.tasks), default=-1) + 1
     if used > MAX_TASKS:
-        raise NotRepairable(f"the rows name {used} tasks", field="task_index", limit=MAX_TASKS)
+        raise NotRepairable(f"the rows name {counted(used, 'task')}", field="task_index", limit=MAX_TASKS)
     told = {
         episode.tasks[0]: row["tasks"][0]
         for episode, row in episodes

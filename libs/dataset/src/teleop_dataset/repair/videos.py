@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from teleop_schema.words import counted
+
 from teleop_dataset.errors import VerificationFailed
 from teleop_dataset.folder import DatasetSeen, VideoSeen
 from teleop_dataset.repair.rows import Episode
@@ -97,8 +99,8 @@ class CameraFiles:
         video = self._files[place]
         if video.frames < used + length and (used or video.playable):
             self._astray = (
-                f"{place.video_path(self._camera)} has {video.frames} frames, but {used + length} are "
-                f"needed: frames were dropped while recording, and their places are unknown"
+                f"{place.video_path(self._camera)} has {counted(video.frames, 'frame')}, but needs "
+                f"{used + length}: frames were dropped while recording, and their places are unknown"
             )
             self._doubt(place)
             raise NoVideo(self._astray)
@@ -127,10 +129,10 @@ class CameraFiles:
 
     def _doubt(self, place: FileNumber | None) -> None:
         """Undo the counting in a file whose frames do not come out even."""
-        for number, counted in self._counted.items():
-            if counted == place:
+        for number, file in self._counted.items():
+            if file == place:
                 self._found[number] = (
-                    f"{counted.video_path(self._camera)} lacks frames that were dropped while "
+                    f"{file.video_path(self._camera)} lacks frames that were dropped while "
                     "recording, and their places are unknown"
                 )
 
@@ -140,7 +142,7 @@ class CameraFiles:
             raise NoVideo(f"{path} can't be played: {video.problem}")
         if video.whole_frames < frames:
             cut = "is cut off after" if video.whole_frames < video.frames else "has"
-            raise NoVideo(f"{path} {cut} {video.whole_frames} frames, {frames} are needed")
+            raise NoVideo(f"{path} {cut} {counted(video.whole_frames, 'frame')}, but needs {frames}")
 
     def _take(self, place: FileNumber, frames: int, until_s: float) -> None:
         self._place, self._used_frames, self._used_s = place, frames, until_s

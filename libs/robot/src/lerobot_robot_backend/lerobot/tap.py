@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from teleop_schema.words import counted
+
 from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.lerobot.cameras import describe_cameras, find_camera, picture_time
 from lerobot_robot_backend.lerobot.dataset_tap import DatasetTap, columns_of, not_kept
@@ -85,9 +87,10 @@ class Tap:
             lines += [f"not recorded: {name} of the command's dataset: {why}" for name, why in unlike]
             lines += [f"not followed: {why}" for why in self._dataset.not_followed]
             if self._not_placed:
+                frames = counted(self._not_placed, "frame")
                 lines.append(
-                    f"{self._not_placed} frames were added to the dataset beyond what was observed and sent: "
-                    "episodes have them only if their action was the one before"
+                    f"added to the dataset beyond what was observed and sent: {frames}; an episode has such "
+                    "a frame only if its action was the one before"
                 )
         elif self._robot is not None or self._request.by_flag:
             lines = [f"nothing was recorded: {self._why_not}"]

@@ -25,6 +25,7 @@ from teleop_schema.messages import (
     encode_batch,
     encode_control,
 )
+from teleop_schema.words import counted
 
 from lerobot_robot_backend.spool.stream import GONE, StreamEnd, StreamFile
 
@@ -157,9 +158,8 @@ class Shipping:
             self._rewind(message.expected)
         elif isinstance(message, Ended):
             if message.frames != self._told_frames:
-                raise NotBelieved(
-                    f"the server ended the session at {message.frames} frames instead of {self._told_frames}"
-                )
+                frames = counted(message.frames, "frame")
+                raise NotBelieved(f"the server ended the session at {frames} instead of {self._told_frames}")
             self._acknowledge(message.frames)
             self.ended = True
 
@@ -182,8 +182,9 @@ class Shipping:
         # Reads the disk only if it matters: usually the server claims no more than it acknowledged.
         if next_index > max(self.acked, self._source.next_index) and next_index > self._source.furthest():
             raise NotBelieved(
-                f"the server has {next_index} frames of this session, but at most {self._source.furthest()} "
-                f"were logged here: someone else wrote to it. Nothing is sent, everything is kept"
+                f"the server has {counted(next_index, 'frame')} of this session, but this computer has "
+                f"logged at most {self._source.furthest()}: someone else wrote to it. Nothing is sent, "
+                "everything is kept"
             )
 
     def _acknowledge(self, next_index: int) -> None:
@@ -227,7 +228,8 @@ def _encode_fitting(batch: Batch, limits: Limits) -> bytes:
     message = encode_batch(batch)
     if len(message) <= limits.max_message_bytes:
         return message
+    frames = counted(batch.count, "frame")
     reason = (
-        f"{batch.count} frames are {len(message)} bytes, but the server accepts {limits.max_message_bytes}"
+        f"a message of {frames} has {len(message)} bytes, but the server accepts {limits.max_message_bytes}"
     )
     return encode_batch(Batch(first=batch.first, count=batch.count, gap=reason))

@@ -30,7 +30,7 @@ from teleop_client.address import check_backend_url
 from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.messages import Event
 from teleop_schema.session import SessionDescription
-from teleop_schema.words import size_text
+from teleop_schema.words import counted, size_text
 
 from lerobot_robot_backend.spool.durable import make_directory, replace_file, sync_directory
 from lerobot_robot_backend.spool.erased import read_erased
@@ -109,7 +109,7 @@ class StreamProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
         shipper_pid  the process that sends the rest, if there is one
         of_processes the trouble, if it is with a process of the recording
         """
-        done = f"{logged} frames logged, {min(self.next, logged)} acknowledged by the server"
+        done = f"{counted(logged, 'frame')} logged, {min(self.next, logged)} acknowledged by the server"
         if self.session_id is not None:
             done += f" (session {self.session_id})"
         if self.ended:

@@ -22,6 +22,7 @@ from typing import Protocol
 import av
 import numpy as np
 from teleop_schema.depth import DEPTH_CODEC, DEPTH_PIX_FMT
+from teleop_schema.words import counted
 
 from lerobot_robot_backend.video.choice import Quality
 from lerobot_robot_backend.video.depth import depth_codes
@@ -172,7 +173,7 @@ def write_mp4(path: Path, pictures: SupportsRead, count: int, fps: float, *, dep
             raise
         raise EncodingFailed(f"the pictures can't be written as mp4: {error}") from error
     if written != count:
-        raise EncodingFailed(f"{count} pictures were given, but {written} written")
+        raise EncodingFailed(f"the mp4 has {counted(written, 'picture')} instead of {count}")
 
 
 def _fraction(fps: float) -> Fraction:

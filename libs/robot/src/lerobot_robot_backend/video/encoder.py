@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 from teleop_schema.decoding import prepare_types
 from teleop_schema.files import DroppedFrames
-from teleop_schema.words import size_text
+from teleop_schema.words import counted, size_text
 
 from lerobot_robot_backend.spool.durable import FULL, sync_directory
 from lerobot_robot_backend.spool.locks import is_locked
@@ -201,7 +201,7 @@ class CameraRecorder:
     def _dropped(self, end: int, missing: int, reason: str) -> DroppedFrames:
         text = "; ".join(self._reasons) or reason
         first = min(self._after, end - 1)
-        return DroppedFrames(first, end, f"{missing} pictures: {text}"[:_MAX_REASON_CHARACTERS])
+        return DroppedFrames(first, end, f"{counted(missing, 'picture')}: {text}"[:_MAX_REASON_CHARACTERS])
 
     def _tell(self, dropped: DroppedFrames | None) -> None:
         if dropped is not None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from teleop_schema.words import CUT_OFF
+from teleop_schema.words import CUT_OFF, counted
 
 # Whoever takes this line out of the card keeps the card: later pushes leave it alone.
 MARK = "<!-- Written by lerobot-backend. Without this line, later pushes leave this card as it is. -->"
@@ -98,9 +98,8 @@ def _features(features: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def _ledger(report: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        f"{report['committed']:,} frames were recorded, {report['excluded']:,} were left out, "
-        f"{report['exported']:,} are in this dataset. `meta/backend.json` names the recorded frames of each "
-        "episode."
+        f"Frames recorded: {report['committed']:,}; left out: {report['excluded']:,}; in this dataset: "
+        f"{report['exported']:,}. `meta/backend.json` names the recorded frames of each episode."
     )
     yield ""
     yield from _row("session", "recorded", "exported", "episodes", "loop rate", "left out (reason)")
@@ -119,7 +118,7 @@ def _ledger(report: Mapping[str, Any]) -> Iterator[str]:
 def _columns(report: Mapping[str, Any]) -> Iterator[str]:
     """What became of columns that a command added; reports of older versions tell none."""
     lines = [
-        f"- `{_plain(each['name'])}` is NaN or infinite in {each['not_finite']:,} rows"
+        f"- `{_plain(each['name'])}` is NaN or infinite in {each['not_finite']:,} of the rows"
         for each in report.get("columns", ())
         if each["not_finite"]
     ]
@@ -183,7 +182,7 @@ def _reasons(session: Mapping[str, Any]) -> str:
         told.append(f"{missing:,} never recorded")
     stalls = [stall["seconds"] for time in session.get("times", ()) for stall in time["stalls"]]
     if stalls:
-        told.append(f"{sum(stalls):.1f} s during which the loop stood still, {len(stalls)} times")
+        told.append(f"{sum(stalls):.1f} s during which the loop stood still, {counted(len(stalls), 'time')}")
     return "; ".join(told)
 
 

@@ -13,6 +13,7 @@ from av.bitstream import BitStreamFilterContext
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.media import check_size, decoder_limits, open_mp4, video_of
 from teleop_dataset.mp4_samples import samples_in
+from teleop_schema.words import counted
 
 from teleop_export.errors import VideoUnreadable
 from teleop_export.making.picture_table import PictureTable, VideoEncoding
@@ -124,7 +125,8 @@ class PictureFile(PictureTable):
             # The next file, which shares it, must not get what is left in it of this one.
             decoder.flush_buffers()
         if left:
-            raise VideoUnreadable(f"{len(left)} pictures can't be decoded, the first is number {min(left)}")
+            lost = counted(len(left), "picture")
+            raise VideoUnreadable(f"{lost} can't be decoded, the first is number {min(left)}")
 
     def _needed(self, wanted: Integers) -> Iterator[int]:
         """Positions of the packets to decode, ascending: from the keyframe on that a picture builds upon."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from teleop_schema.words import counted
 
 from teleop_export.errors import VideoUnreadable
 from teleop_export.making.picture_table import PictureTable, SegmentPictures
@@ -102,8 +103,8 @@ class CameraPictures:
             segment = stack.enter_context(closing(self._opening(path)))
             if segment.pictures != chunk.frame_count:
                 raise VideoUnreadable(
-                    f"video chunk {chunk.id} holds {segment.pictures} "
-                    f"pictures, but {chunk.frame_count} were counted when it arrived"
+                    f"video chunk {chunk.id} holds {counted(segment.pictures, 'picture')}, but held "
+                    f"{chunk.frame_count} when it arrived"
                 )
             return segment, stack.pop_all()
 

@@ -19,6 +19,7 @@ from teleop_dataset.v3.info import (
 )
 from teleop_runtime.postgres.columns import unpack
 from teleop_schema.columns import Column
+from teleop_schema.words import counted
 
 from teleop_export.errors import RecordingChanged
 from teleop_export.planning.pieces import Piece, bytes_of, frames_at_once
@@ -134,7 +135,7 @@ def _without_values(name: str, parts: Sequence[_Part]) -> Iterator[LeftOutColumn
         if len(lacking):
             yield LeftOutColumn(
                 name,
-                f"{len(lacking)} frames of session {part.session.id} have no value for it, the "
+                f"session {part.session.id} has no value for it in {counted(len(lacking), 'frame')}, the "
                 f"first is {lacking[0]}",
                 f'give episodes that lack it the outcome "discarded"; {AS_IT_IS}',
             )
@@ -184,5 +185,7 @@ def with_columns(frames: pa.Table, recorded: Sequence[Column], wanted: Sequence[
 
 def _stored(values: pa.Array, column: Column) -> pa.Array:
     if values.null_count:
-        raise RecordingChanged(f"{values.null_count} frames have lost their value in column {column.name}")
+        raise RecordingChanged(
+            f"column {column.name} has lost its value in {counted(values.null_count, 'frame')}"
+        )
     return nested_lists(values.flatten(), column.shape) if len(column.shape) > 1 else values

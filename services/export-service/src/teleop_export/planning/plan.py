@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from teleop_schema.words import counted
+
 from teleop_export.errors import EpisodeHasGap, NothingToExport, VideoMisplaced, VideoUnfinished
 from teleop_export.planning.pieces import UNACTED, EpisodeGap, Exclusion, OnGap, Piece, Plan
 from teleop_export.sessions.alike import check_alike, choose_cameras
@@ -94,7 +96,9 @@ def _nothing(sessions: Sequence[Session], excluded: Sequence[Exclusion]) -> Noth
     frames: Counter[str] = Counter()
     for each in excluded:
         frames[each.reason] += each.frames
-    left_out = "; ".join(f"{count} frames: {reason}" for reason, count in frames.most_common(MAX_REASONS))
+    left_out = "; ".join(
+        f"{counted(count, 'frame')}: {reason}" for reason, count in frames.most_common(MAX_REASONS)
+    )
     if UNACTED in frames:
         return NothingToExport(
             f"{named} have no frame with an action to export ({left_out})",

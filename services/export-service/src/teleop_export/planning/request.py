@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_repo_id
 from teleop_schema.session import FeatureName
+from teleop_schema.words import counted
 
 from teleop_export.errors import FramesUnaccounted, SessionUnfinished
 from teleop_export.planning.pieces import OnGap
@@ -133,9 +134,10 @@ def check_accounted(request: ExportRequest, sessions: Sequence[Session]) -> None
     for session in sessions:
         lost = [gap for gap in session.gaps if gap.reason == UNNAMED]
         if lost and not request.include_incomplete:
+            frames = sum(gap.end - gap.first for gap in lost)
             raise FramesUnaccounted(
-                f"{sum(gap.end - gap.first for gap in lost)} frames of session {session.id} are "
-                f"unaccounted for, the first is {lost[0].first}",
+                f"session {session.id} has {counted(frames, 'frame')} unaccounted for, the first is "
+                f"{lost[0].first}",
                 field="session_ids",
                 hint=f"ask again later; POST /sessions/{session.id}/give-up-missing records them as "
                 'gaps, `"include_incomplete": true` exports the rest',

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 from teleop_schema.errors import BadInput
+from teleop_schema.words import counted
 
 from teleop_export.planning.pieces import Piece
 
@@ -48,7 +49,7 @@ def split_pieces(
     ]
     if len(episodes) < len(split):
         raise BadInput(
-            f"{len(episodes)} episodes can't be split into {len(split)} parts",
+            f"{counted(len(episodes), 'episode')} can't be split into {len(split)} parts",
             field="split",
             limit=len(episodes),
             hint="export more episodes, or ask for fewer parts",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from teleop_schema.words import counted
 
 from teleop_export.errors import NotFinite
 from teleop_export.sessions.recorded import Gap
@@ -92,8 +93,8 @@ def check_left_out(
     unfit = [each for each in left_out if each[2] != SHORT]
     unfit_frames, (first, _, reason) = _count(unfit, pauses), unfit[0]
     raise NotFinite(
-        f"{named} has {unfit_frames} frames with a NaN or infinite value: {reason} in frame {first}; "
-        f"without them, and rests shorter than a second, it would lose {lost / frames:.1%}",
+        f"{named} has {counted(unfit_frames, 'frame')} with a NaN or infinite value: {reason} in frame "
+        f"{first}; without such frames, and rests shorter than a second, it would lose {lost / frames:.1%}",
         field="on_not_finite",
         hint='set `"on_not_finite": "keep"` to keep them as they are, or give the episode the outcome '
         '"discarded"',

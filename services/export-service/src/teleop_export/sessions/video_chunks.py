@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from teleop_schema.depth import DepthUnit
+from teleop_schema.words import counted
 
 from teleop_export.errors import VideoDiffers
 from teleop_export.sessions.recorded import CameraVideo
@@ -57,7 +58,7 @@ class VideoChunk:
         if not self.frame_count or not (self.codec and self.pix_fmt and self.width and self.height):
             return "it could not be checked"
         if self.frame_indices is not None and len(self.frame_indices) != self.frame_count:
-            return f"it holds {self.frame_count} pictures, but lists {len(self.frame_indices)}"
+            return f"it holds {counted(self.frame_count, 'picture')}, but lists {len(self.frame_indices)}"
         return None
 
 

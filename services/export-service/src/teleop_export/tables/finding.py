@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import structs
 from psycopg.rows import DictRow
 from teleop_schema.errors import BadInput
+from teleop_schema.words import counted
 
 from teleop_export.errors import NothingToExport, UnknownName
 from teleop_export.planning.selection import SessionFilter
@@ -59,7 +60,7 @@ async def find_sessions(
         raise await _why_none(connection, parts, values)
     if len(rows) > limit:
         raise BadInput(
-            f"more than {limit} sessions match the filter",
+            f"the filter matches more than {counted(limit, 'session')}",
             field="filter",
             limit=limit,
             hint="export them in parts, for example by `from` and `to`",

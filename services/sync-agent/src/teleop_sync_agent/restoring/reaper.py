@@ -23,6 +23,7 @@ from teleop_dataset.readiness import Readiness
 from teleop_schema.errors import BadInput
 from teleop_schema.files import DatasetVersion, Manifest, ManifestFile
 from teleop_schema.identifiers import local_path, stored_path
+from teleop_schema.words import counted
 
 from teleop_sync_agent.errors import explain
 from teleop_sync_agent.keeping.receipts import Receipts
@@ -313,7 +314,7 @@ def check_verified(verified: ServerCheck, files: list[BackedUpFile]) -> None:
         raise NotStored(f"{first.path} is damaged on the server: {first.damage}{others}")
     objects = len({file.sha256 for file in files})
     if verified.checked != objects:
-        raise NotStored(f"the server has read {verified.checked} of the {objects} objects it should have")
+        raise NotStored(f"the server has read {counted(verified.checked, 'object')} instead of {objects}")
 
 
 def _stored_as(path: str) -> str:

@@ -136,5 +136,5 @@ def _find(dataset: str, robots: list[tuple[str, AgentState]]) -> tuple[str, Agen
     if not found:
         raise AgentError(f"no agent has seen a dataset {dataset!r} here; `sync-agent status` lists them")
     if len(found) > 1:
-        raise AgentError(f"{len(found)} datasets are called {dataset!r}: give the folder, or --robot_id")
+        raise AgentError(f"more than one dataset is called {dataset!r}: give the folder, or --robot_id")
     return found[0]

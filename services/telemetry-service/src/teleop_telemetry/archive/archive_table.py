@@ -9,6 +9,7 @@ import msgspec
 from teleop_runtime.postgres.pool import Connection
 from teleop_schema.columns import Column
 from teleop_schema.errors import Conflict, NotFound
+from teleop_schema.words import counted
 
 from teleop_telemetry.tables.event_rows import read_columns
 from teleop_telemetry.tables.frame_accounts import measure_frames
@@ -222,8 +223,8 @@ async def describe(connection: Connection, session_id: int) -> EndedSession:
     in_all = await connection.fetchval(COUNT_FRAMES, session_id)
     if account["committed"] + row["missing"] != watermark or account["duplicates"] or in_all > watermark:
         raise NotAccounted(
-            f"session {session_id} has {watermark} frames, {row['missing']} of them recorded as missing; "
-            f"the database holds {in_all}"
+            f"session {session_id} has {counted(watermark, 'frame')}, with {row['missing']} recorded as "
+            f"missing; the database holds {in_all}"
         )
     return EndedSession(
         id=session_id,
@@ -328,6 +329,7 @@ async def note_restored(connection: Connection, copied: Copied) -> None:
     stored = await connection.fetchval(COUNT_FRAMES, copied.session_id)
     if stored != copied.frames:
         raise NotAccounted(
-            f"session {copied.session_id} would have {stored} frames, but its archive has {copied.frames}"
+            f"session {copied.session_id} would have {counted(stored, 'frame')}, but its archive has "
+            f"{copied.frames}"
         )
     await connection.execute(NOTE_RESTORED, copied.session_id)

@@ -16,6 +16,7 @@ from teleop_runtime.ownership import claim_store
 from teleop_runtime.postgres.frames import FrameReader, in_blocks
 from teleop_runtime.postgres.pool import Connection, Pool
 from teleop_runtime.store import ChecksumMismatch, Store
+from teleop_schema.words import counted
 
 from teleop_telemetry.archive.archive_table import EndedSession, NotAccounted
 from teleop_telemetry.archive.frame_file import (
@@ -150,7 +151,7 @@ def _compare(path: Path, reader: FrameReader, session: EndedSession) -> None:
             first = stored["frame_index"][0].as_py()
             raise NotAccounted(f"session {session.id}: the copy of the frames from {first} on differs")
     if frames != session.frames:
-        raise NotAccounted(f"session {session.id}: {frames} of {session.frames} frames were copied")
+        raise NotAccounted(f"session {session.id}: copied {frames} of {counted(session.frames, 'frame')}")
 
 
 async def _told(about: str, account: Mapping[str, Any], copied: Copied) -> AsyncIterator[bytes]:

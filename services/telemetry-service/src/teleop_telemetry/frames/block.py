@@ -14,6 +14,7 @@ from msgspec import Struct
 from teleop_schema.columns import Column, unknown_columns
 from teleop_schema.errors import BadMessage
 from teleop_schema.messages import Batch, Event
+from teleop_schema.words import counted
 
 TIMESTAMP_BYTES = 8
 VALUE_BYTES = 4
@@ -195,7 +196,8 @@ def block_of_batch(
         ("action", len(batch.action), VALUE_BYTES * count * action_width),
     ):
         if sent != expected:
-            raise BadMessage(f"{name} holds {sent} bytes, {count} frames need {expected}", field=name)
+            told = f"{counted(sent, 'byte')} instead of {expected} for {counted(count, 'frame')}"
+            raise BadMessage(f"{name} holds {told}", field=name)
     return FrameBlock(
         first=first,
         end=first + count,

@@ -8,6 +8,7 @@ from teleop_schema import messages
 from teleop_schema.errors import BadMessage, ProtocolViolation, SessionMismatch
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Batch, End, Ended, Hello, Nack, Welcome
+from teleop_schema.words import counted
 
 from teleop_telemetry import metrics
 from teleop_telemetry.frames.block import extra_text
@@ -96,7 +97,8 @@ class AcknowledgedConnection:
             events=message.events,
         ):
             raise SessionMismatch(
-                f"end says {message.frames} frames, but {self._session.next} are stored", field="frames"
+                f"end says {counted(message.frames, 'frame')}, but the server holds {self._session.next}",
+                field="frames",
             )
         await tell(self._websocket, Ended(frames=message.frames))
         return True

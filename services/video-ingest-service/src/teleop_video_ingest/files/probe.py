@@ -18,6 +18,7 @@ from teleop_runtime.logs import get_logger
 from teleop_runtime.store import Store
 from teleop_schema.depth import DEPTH_CODEC, DEPTH_PIX_FMT
 from teleop_schema.files import VideoFile
+from teleop_schema.words import counted
 
 from teleop_video_ingest.files.turns import Turns
 from teleop_video_ingest.metrics import PROBES
@@ -305,6 +306,6 @@ def _span_problem(span_us: int, probed: Probed) -> str | None:
     if abs(span_s - lasts_s) <= max(SPAN_OFF_S, SPAN_OFF * max(span_s, lasts_s)):
         return None
     return (
-        f"its {probed.frames} pictures at {probed.fps:.4g} per second last {lasts_s:.2f} "
-        f"s, but start_timestamp to end_timestamp is {span_s:.2f} s"
+        f"with {counted(probed.frames, 'picture')} at {probed.fps:.4g} per second it lasts {lasts_s:.2f} s, "
+        f"but start_timestamp to end_timestamp is {span_s:.2f} s"
     )

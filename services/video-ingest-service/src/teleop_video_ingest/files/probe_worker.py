@@ -32,6 +32,7 @@ from teleop_dataset.mp4 import check_edits, read_header, video_track
 from teleop_dataset.mp4_samples import read_samples
 from teleop_runtime.confined.handed import HandedFile, receive
 from teleop_runtime.confined.sandbox import Bounds, allow_cpu, confine, taken_bytes
+from teleop_schema.words import counted
 
 from teleop_video_ingest.model.worker_messages import Probed, Question
 
@@ -98,7 +99,8 @@ def _judge(file: int, told_frames: int | None) -> Probed:
         with open_mp4(HandedFile(file)) as container:
             _examine(file, container, found)
         if told_frames is not None and found["frames"] != told_frames:
-            raise Unusable(f"the file holds {found['frames']} frames, but its sender announced {told_frames}")
+            announced = counted(told_frames, "frame")
+            raise Unusable(f"its sender announced {announced}, but the file holds {found['frames']}")
     except Unusable as problem:
         found["problem"] = str(problem)
     except BrokenFile as problem:
@@ -145,7 +147,7 @@ def _where(error: Exception) -> str:
 
 def _examine(file: int, container: InputContainer, found: dict[str, object]) -> None:
     if len(container.streams.video) != 1:
-        raise Unusable(f"it has {len(container.streams.video)} video streams instead of one")
+        raise Unusable(f"it has {counted(len(container.streams.video), 'video stream')} instead of one")
     stream = video_of(container)
     codec = stream.codec_context
     # The name of the format, not of the decoder: "av1", which libdav1d decodes.
@@ -163,7 +165,7 @@ def _examine(file: int, container: InputContainer, found: dict[str, object]) -> 
     if not pictures:
         raise Unusable("it holds no frames")
     if stream.frames and stream.frames != len(packets) and (there := _count(file)) < stream.frames:
-        raise Unusable(f"it was cut off: {stream.frames} frames are listed, but it holds {there}")
+        raise Unusable(f"it was cut off: it lists {counted(stream.frames, 'frame')}, but holds {there}")
     if not packets[0].is_keyframe:
         raise Unusable("it does not begin with a keyframe")
     header, _ = read_header(HandedFile(file), os.fstat(file).st_size)
@@ -227,7 +229,7 @@ def _decode(
 ) -> None:
     """Decode `wanted` pictures from a keyframe on; raises Unusable."""
     container.seek(keyframe, stream=stream)
-    where = "the first" if keyframe == 0 else "the last"
+    where = "the first frames" if keyframe == 0 else "the last frames"
     decoded = 0
     try:
         for picture in container.decode(stream):
@@ -239,13 +241,13 @@ def _decode(
                     "turned.mp4 upright.mp4)"
                 )
             if picture.is_corrupt:
-                raise Unusable(f"{where} frames are damaged")
+                raise Unusable(f"{where} are damaged")
             decoded += 1
             if decoded == wanted:
                 return
     except av.error.FFmpegError as error:
-        raise Unusable(f"{where} frames can't be decoded: {error.strerror}") from error
-    raise Unusable(f"{where} frames can't be decoded: got {decoded} of {wanted}")
+        raise Unusable(f"{where} can't be decoded: {error.strerror}") from error
+    raise Unusable(f"{where} can't be decoded: got {decoded} of {wanted}")
 
 
 if __name__ == "__main__":

@@ -157,6 +157,4 @@ class FileEraser:
                 else:
                     in_use += 1
         if in_use:
-            raise StorageUnavailable(
-                f"{in_use} of its files are the base of an upload that is running; they go after that"
-            )
+            raise StorageUnavailable(f"running uploads build upon {in_use} of its files, which go after that")

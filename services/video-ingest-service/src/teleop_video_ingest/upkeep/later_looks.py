@@ -9,6 +9,7 @@ and newest first; the old result counts until then.
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_runtime.store import ObjectMissing, Store
+from teleop_schema.words import counted
 
 from teleop_video_ingest.files.chunk_notes import note_chunk
 from teleop_video_ingest.files.probe import Prober
@@ -61,7 +62,7 @@ class LaterLooks:
         UNLOOKED.set(unlooked)
         OUTDATED.set(outdated)
         self._trouble = often and (
-            f"{often.chunks} video chunks can't be exported because their check does not finish; "
+            f"{counted(often.chunks, 'video chunk')} can't be exported because the check does not finish; "
             f"{often.path}: {often.reason}"
         )
 
