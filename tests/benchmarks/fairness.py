@@ -16,7 +16,7 @@ import numpy as np
 import uvloop
 import websockets
 from figures import Figure, at_most
-from lerobot_robot_backend.shipper import LINGER_S
+from lerobot_robot_backend.shipping.sender import LINGER_S
 from load import LoadRobot, connect, frames_batch, message_of
 from teleop_schema.limits import MAX_MESSAGE_BYTES
 from teleop_testing.backends.processes import own_postgres, telemetry_process

@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 import uvloop
 from figures import Figure, at_most
-from lerobot_robot_backend.shipper import LINGER_S
+from lerobot_robot_backend.shipping.sender import LINGER_S
 from load import LoadRobot, connect, frames_batch, message_of
 from teleop_testing.backends.processes import own_postgres, telemetry_process
 

@@ -1,10 +1,8 @@
 """TelemetryClient: keeps a session's samples on the local disk, from where a shipper sends them."""
 
 import logging
-import secrets
 import struct
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +10,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import msgspec
-from teleop_client.address import check_backend_url
 from teleop_client.credentials import Tokens
 from teleop_schema.columns import Column
 from teleop_schema.identifiers import check_robot_id
@@ -44,7 +41,6 @@ if TYPE_CHECKING:
 
 # Left for everything else: a full system disk would stop the robot's own software too.
 MIN_FREE_BYTES = 2_000_000_000
-SECRET_BYTES = 32
 Outcome = Literal["success", "failure", "discarded"]
 
 NO_TIMES: Mapping[str, int] = MappingProxyType({})
@@ -114,13 +110,7 @@ class TelemetryClient:
             host={**describe_host(), **arguments.check_mapping("host", host)},
         )
         self._session, self.cameras_not_recorded = without_unrecorded(described, quality)
-        description = StreamFile(
-            stream=uuid.uuid4(),
-            robot_id=robot_id,
-            backend_url=check_backend_url(backend_url),
-            session=self._session,
-            secret=secrets.token_urlsafe(SECRET_BYTES),
-        )
+        description = StreamFile.new(robot_id, backend_url, self._session)
         self._packer = FramePacker(self._session, described.cameras)
         self._columns = Columns()
         self._episode_index = -1

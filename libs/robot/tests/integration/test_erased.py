@@ -1,8 +1,9 @@
 """Sessions that an admin erases on the server while the robot still has them."""
 
 import pytest
-from lerobot_robot_backend import shipper, upkeep, video_shipper
+from lerobot_robot_backend import upkeep, video_shipper
 from lerobot_robot_backend.shipper import ship_all, ship_stream
+from lerobot_robot_backend.shipping import sender
 from lerobot_robot_backend.shipping.recall import held_frames, held_videos
 from lerobot_robot_backend.shipping.retention import KEEP_S, prune_spool
 from lerobot_robot_backend.spool.erased import describe_erased, note_erased, read_erased
@@ -26,7 +27,7 @@ SAID = "session 17 was erased for good by anna on 2026-01-05 10:00 UTC, and is n
 def impatient(monkeypatch):
     """Tests do not wait as long as robots do."""
     monkeypatch.setattr(backoff, "FIRST_BACKOFF_S", 0.01)
-    monkeypatch.setattr(shipper, "LINGER_S", 0.01)
+    monkeypatch.setattr(sender, "LINGER_S", 0.01)
 
 
 def size_of(folder) -> dict[str, int]:

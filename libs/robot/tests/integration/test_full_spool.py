@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from lerobot_robot_backend import shipper
 from lerobot_robot_backend.client import TelemetryClient
+from lerobot_robot_backend.shipping import sender
 from lerobot_robot_backend.shipping.reader import SpoolReader
 from lerobot_robot_backend.spool.segment import find_segments
 from lerobot_robot_backend.spool.stream import SpoolError
@@ -82,7 +83,7 @@ async def test_confirmed_samples_are_sealed_on_a_disk_that_is_full(make_client, 
     """Their day begins with the confirmation, even where it can't be noted: they are the room to come."""
     with make_client() as client:
         client.log(SAMPLE, SAMPLE)
-    monkeypatch.setattr(shipper, "write_progress", _no_space)
+    monkeypatch.setattr(sender, "write_progress", _no_space)
     assert await shipper.ship_stream(client.stream_dir)
     (segment,) = find_segments(client.stream_dir).values()
     assert segment.stat().st_mode & 0o222 == 0

@@ -4,8 +4,8 @@ import asyncio
 import shutil
 
 import pytest
-from lerobot_robot_backend import shipper
 from lerobot_robot_backend.shipper import ship_all, ship_stream
+from lerobot_robot_backend.shipping import sender
 from lerobot_robot_backend.spool.segment import find_segments
 from teleop_testing.robots.spooled import log_frames
 from teleop_testing.waiting import until
@@ -52,7 +52,7 @@ async def test_removed_after_the_recording_it_is_not_called_safe(make_client):
 @pytest.mark.parametrize("lose", [remove, move])
 async def test_what_is_still_open_is_shipped_to_its_end(make_client, backend, monkeypatch, caplog, lose):
     """The shipper needs no name of a file that it has open; it complains of the folder once."""
-    monkeypatch.setattr(shipper, "LINGER_S", 0.01)
+    monkeypatch.setattr(sender, "LINGER_S", 0.01)
     with make_client() as client:
         shipping = asyncio.create_task(ship_stream(client.stream_dir))
         log_frames(client, 3)

@@ -4,9 +4,8 @@ import asyncio
 
 import msgspec
 import pytest
-from lerobot_robot_backend import shipper
 from lerobot_robot_backend.shipper import ship_all, ship_stream
-from lerobot_robot_backend.shipping import trouble
+from lerobot_robot_backend.shipping import sender, trouble
 from lerobot_robot_backend.spool.stream import read_progress, send_to
 from teleop_client import backoff
 from teleop_client.credentials import Tokens
@@ -22,7 +21,7 @@ def impatient(monkeypatch):
     """Tests do not wait as long as robots do."""
     monkeypatch.setattr(backoff, "FIRST_BACKOFF_S", 0.01)
     monkeypatch.setattr(trouble, "LATE_S", 0.05)
-    monkeypatch.setattr(shipper, "LINGER_S", 0.01)
+    monkeypatch.setattr(sender, "LINGER_S", 0.01)
 
 
 async def test_recording_arrives_whole(make_client, backend):
@@ -183,7 +182,7 @@ def pauses(monkeypatch):
         chosen.append(longest_s)
         return 0.0
 
-    monkeypatch.setattr(shipper, "backoff_s", choose)
+    monkeypatch.setattr(sender, "backoff_s", choose)
     return chosen
 
 

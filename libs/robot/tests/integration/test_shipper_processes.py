@@ -10,7 +10,7 @@ import sys
 import pytest
 from lerobot_robot_backend import shipper, video_shipper
 from lerobot_robot_backend.shipper import ship_all, ship_stream
-from lerobot_robot_backend.shipping import trouble
+from lerobot_robot_backend.shipping import sender, trouble
 from lerobot_robot_backend.spool.locks import FileLock
 from lerobot_robot_backend.spool.stream import SpoolError
 from teleop_client import backoff
@@ -24,7 +24,7 @@ def impatient(monkeypatch):
     """Tests do not wait as long as robots do."""
     monkeypatch.setattr(backoff, "FIRST_BACKOFF_S", 0.01)
     monkeypatch.setattr(trouble, "LATE_S", 0.05)
-    monkeypatch.setattr(shipper, "LINGER_S", 0.01)
+    monkeypatch.setattr(sender, "LINGER_S", 0.01)
 
 
 async def test_one_shipper_per_stream(make_client, backend):
@@ -134,7 +134,7 @@ async def test_a_silent_server_holds_up_no_other(make_client, backend, monkeypat
     """What waits for it keeps nothing from those that are there, be it brought by this command or another."""
     caplog.set_level("INFO")
     monkeypatch.setattr(shipper, "CONCURRENT_STREAMS", 1)
-    monkeypatch.setattr(shipper, "PONG_S", 1000.0)
+    monkeypatch.setattr(sender, "PONG_S", 1000.0)
     asked: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
     async with await asyncio.start_server(lambda _, writer: asked.put(writer), "127.0.0.1", 0) as silent:
         url = f"ws://127.0.0.1:{silent.sockets[0].getsockname()[1]}"

@@ -1,7 +1,5 @@
 """Reading end of a stream: batches of frames in order, while it is written, and around damage."""
 
-import os
-import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -10,11 +8,9 @@ from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.limits import Limits
 from teleop_schema.messages import Batch, Event
 
+from lerobot_robot_backend.shipping.open_segment import OpenSegment
 from lerobot_robot_backend.spool.locks import LockWatch, is_locked
 from lerobot_robot_backend.spool.record import (
-    ALIGNMENT,
-    HEAD,
-    MAX_RECORD_BYTES,
     NOTHING_BEYOND,
     DamagedRecord,
     FrameExtras,
@@ -22,23 +18,13 @@ from lerobot_robot_backend.spool.record import (
     RecordKind,
     decode_beyond,
     decode_event,
-    decode_record,
 )
-from lerobot_robot_backend.spool.segment import (
-    HEADER_BYTES,
-    DamagedSegment,
-    SegmentHeader,
-    adopt_prepared,
-    find_segments,
-)
+from lerobot_robot_backend.spool.segment import adopt_prepared, find_segments
 from lerobot_robot_backend.spool.stream import GONE, WRITER_LOCK, SpoolError, StreamEnd, read_stream
 from lerobot_robot_backend.video.files import ENCODER_LOCK, without_video
 
-# Several records per system call; even the longest record fits.
-_CHUNK_BYTES = 4 * MAX_RECORD_BYTES
 # The largest count that a message can have; a longer gap is sent in parts.
 _MAX_GAP = 2**32
-_SOMETHING = re.compile(rb"[^\0]")
 # Space in a message for everything but frames: field names, one reason.
 _MESSAGE_MARGIN_BYTES = 8 * 1024
 # The sync is due every 40 ms; `status` shows a disk that takes seconds for it.
@@ -69,7 +55,7 @@ class SpoolReader:
         session = self.description.session
         self._state_bytes = 4 * len(session.state_names)
         self._vector_bytes = self._state_bytes + 4 * len(session.action_names)
-        self._segment: _OpenSegment | None = None
+        self._segment: OpenSegment | None = None
         self._suspect: tuple[int, int] | None = None
         self._damaged: str | None = None
         self._pending: Record | None = None
@@ -85,7 +71,7 @@ class SpoolReader:
         self._close_segment()
         # From the last one back: `index` is nearly always near the end. A damaged header can't be trusted.
         for number, path in reversed(find_segments(self._stream_dir).items()):
-            segment = _OpenSegment(number, path)
+            segment = OpenSegment(number, path)
             if segment.first_index is not None and segment.first_index <= index:
                 self._segment = segment
                 return
@@ -132,7 +118,7 @@ class SpoolReader:
         whole = self._writer.locked
         logged = 0
         for number, path in reversed(find_segments(self._stream_dir).items()):
-            with closing(_OpenSegment(number, path)) as segment:
+            with closing(OpenSegment(number, path)) as segment:
                 logged, closed = segment.look_through(logged)
                 whole = whole or closed
                 if segment.first_index is not None:
@@ -279,9 +265,7 @@ class SpoolReader:
                 return self._open_or_end(later, alive=alive)
         return self._skip_damage(segment, what, alive=alive, later=later)
 
-    def _skip_damage(
-        self, segment: "_OpenSegment", what: str, *, alive: bool, later: dict[int, Path]
-    ) -> bool:
+    def _skip_damage(self, segment: OpenSegment, what: str, *, alive: bool, later: dict[int, Path]) -> bool:
         """Continue after a damaged place; False if it may be a record that is being written right now."""
         place = segment.number, segment.offset
         # What is being written right now may look like damage; nobody takes two looks to write a record.
@@ -311,7 +295,7 @@ class SpoolReader:
     def _open_next(self, segments: dict[int, Path]) -> None:
         self._close_segment()
         number, path = next(iter(segments.items()))
-        self._segment = _OpenSegment(number, path)
+        self._segment = OpenSegment(number, path)
         if self._segment.first_index is None:
             self._damaged = f"the header of {path.name} is damaged"
             self.damage.append(self._damaged)
@@ -320,86 +304,3 @@ class SpoolReader:
         if self._segment is not None:
             self._segment.close()
             self._segment = None
-
-
-class _OpenSegment:
-    """A segment file and a position in it. Read with pread, because a mapped file
-    that shrinks kills the reader."""
-
-    def __init__(self, number: int, path: Path) -> None:
-        self.number = number
-        self.path = path
-        self.offset = HEADER_BYTES
-        self._chunk_at = 0
-        self._chunk = b""
-        try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise SpoolError(f"{path} can't be read: {error.strerror}") from error
-        try:
-            self.first_index: int | None = SegmentHeader.decode(
-                os.pread(self._fd, HEADER_BYTES, 0)
-            ).first_index
-        except (DamagedSegment, OSError):
-            self.first_index = None
-
-    def read(self) -> Record | None:
-        """The record at the offset, which then moves past it; None if none is there. Raises DamagedRecord."""
-        record = self.peek()
-        if record is not None:
-            self.offset += record.size
-        return record
-
-    def peek(self) -> Record | None:
-        """The record at the offset; None if none is there. Raises DamagedRecord."""
-        try:
-            if record := decode_record(self._chunk, self.offset - self._chunk_at):
-                return record
-        except DamagedRecord:
-            pass  # cut off at the end of the last read, or written since then
-        if not self._pread(HEAD.size, self.offset).strip(b"\0"):
-            return None
-        self._chunk_at, self._chunk = self.offset, self._pread(_CHUNK_BYTES, self.offset)
-        return decode_record(self._chunk)
-
-    def look_through(self, highest: int) -> tuple[int, bool]:
-        """One past the highest frame index here, or `highest`, and whether the stream is closed here.
-
-        Leaves the offset at the end.
-        """
-        highest, closed = max(highest, self.first_index or 0), False
-        while True:
-            try:
-                record = self.read()
-            except DamagedRecord:
-                record = None
-            if record is not None:
-                highest, closed = max(highest, record.end), record.kind == RecordKind.CLOSE
-            elif found := self.find_record():
-                self.offset = found
-            else:
-                return highest, closed
-
-    def find_record(self) -> int:
-        """Offset of the next whole record after the current position, 0 if there is none."""
-        # The rest of the segment, whose size is far below the most that one pread takes.
-        content = self._pread(1 << 31, self.offset)
-        place = ALIGNMENT
-        while found := _SOMETHING.search(content, place):
-            place = found.start() - found.start() % ALIGNMENT
-            try:
-                if decode_record(content, place) is not None:
-                    return self.offset + place
-            except DamagedRecord:
-                pass
-            place += ALIGNMENT
-        return 0
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-    def _pread(self, size: int, offset: int) -> bytes:
-        try:
-            return os.pread(self._fd, size, offset)
-        except OSError as error:
-            raise DamagedRecord(f"the disk returned an error: {error.strerror}") from error

@@ -15,6 +15,7 @@ shipper.log        what the shipper did
 import errno
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 from msgspec import Struct
@@ -47,6 +48,8 @@ SHIPPER_LOCK = "shipper.lock"
 SHIPPER_LOG = "shipper.log"
 # Longest gap between other frames.
 GONE = "the spool has lost the records of these frames"
+# More than anybody can guess, and the server keeps only a hash of it.
+SECRET_BYTES = 32
 # One page, so it is read and written as a whole.
 _STATE_BYTES = 4096
 # A folder on every mounted disk, which only root may read.
@@ -78,6 +81,17 @@ class StreamFile(Struct, frozen=True, kw_only=True):
     backend_url: str
     session: SessionDescription
     secret: str | None = None
+
+    @classmethod
+    def new(cls, robot_id: str, backend_url: str, session: SessionDescription) -> "StreamFile":
+        """Of a stream that begins now; raises ValueError for a bad address."""
+        return cls(
+            stream=uuid4(),
+            robot_id=robot_id,
+            backend_url=check_backend_url(backend_url),
+            session=session,
+            secret=secrets.token_urlsafe(SECRET_BYTES),
+        )
 
 
 class StreamProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
