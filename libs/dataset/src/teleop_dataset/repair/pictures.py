@@ -54,6 +54,17 @@ def cut_video(source: Path, target: Path, ranges: Sequence[tuple[int, int]], fps
         raise BrokenFile(f"{source.name} has {counted(copied, 'frame')} instead of {wanted}")
 
 
+def joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Stretches of frames, those that follow each other as one."""
+    found: list[tuple[int, int]] = []
+    for begin, end in ranges:
+        if found and found[-1][1] == begin:
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((begin, end))
+    return found
+
+
 def video_facts(path: Path, depth: bool) -> dict[str, Any]:
     """What LeRobot writes into info.json about a camera's video, without the encoder's settings."""
     with open_mp4(path) as file:

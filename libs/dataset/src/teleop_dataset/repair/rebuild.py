@@ -32,7 +32,7 @@ from teleop_dataset.repair.metadata import (
     write_stats,
 )
 from teleop_dataset.repair.own_stats import compare_rows
-from teleop_dataset.repair.pictures import cut_video, is_depth, video_facts
+from teleop_dataset.repair.pictures import cut_video, is_depth, joined, video_facts
 from teleop_dataset.repair.renumber import NUMBERS, Numbered, Whole, renumber, rewrite
 from teleop_dataset.repair.report import RepairReport
 from teleop_dataset.repair.rows import Episode, RowReader
@@ -44,7 +44,7 @@ from teleop_dataset.repair.source import (
     trusted_rows,
     unsaved_folders,
 )
-from teleop_dataset.repair.tables import bring, copy_bytes, cut, leaves_of
+from teleop_dataset.repair.tables import bring, copy_bytes, cut, leaves_of, read_episodes
 from teleop_dataset.repair.videos import Clips, place_episodes, uncuttable
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import data_schema
@@ -194,7 +194,7 @@ class _Repair:
                 (self._root / path).unlink(missing_ok=True)
                 leaves = leaves_of(schema, statistics_per_row(features))
                 brought = bring(self._source / path, self._root / path, schema, leaves)
-                table = _read_table(self._root / path) if brought.row_groups else None
+                table = read_episodes(self._root / path) if brought.row_groups else None
                 if table is not None:
                     shards.append(Shard(FileNumber.of(path), table, brought.finished))
                     break
@@ -277,7 +277,7 @@ class _Repair:
                     self._report.lose(file.own_path, "no recovered episode uses it")
                     continue
                 clips = [each.whole.clips[camera] for each in kept]
-                ranges = _joined(
+                ranges = joined(
                     [(round(clip.from_s * self._fps), round(clip.to_s * self._fps)) for clip in clips]
                 )
                 if (camera, place) in uncut:
@@ -391,23 +391,3 @@ class _Repair:
                 return content if len(content) <= MAX_DOCUMENT_BYTES else b""
         except OSError:
             return b""
-
-
-def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Stretches of frames, those that follow each other as one."""
-    joined: list[tuple[int, int]] = []
-    for begin, end in ranges:
-        if joined and joined[-1][1] == begin:
-            joined[-1] = (joined[-1][0], end)
-        else:
-            joined.append((begin, end))
-    return joined
-
-
-def _read_table(path: Path) -> pa.Table | None:
-    try:
-        table = pq.read_table(path)
-        table.validate(full=True)
-    except (OSError, ValueError, pa.ArrowException):
-        return None
-    return table if "episode_index" in table.column_names else None

@@ -95,6 +95,16 @@ def copy_bytes(file: Any, target: Path, length: int, ending: bytes = b"") -> Non
         copy.write(ending)
 
 
+def read_episodes(path: Path) -> pa.Table | None:
+    """A copied table of episodes; None if its values can't be read, or belong to none."""
+    try:
+        table = pq.read_table(path)
+        table.validate(full=True)
+    except (OSError, ValueError, pa.ArrowException):
+        return None
+    return table if "episode_index" in table.column_names else None
+
+
 def leaves_of(schema: pa.Schema, values_per_row: Mapping[str, int]) -> list[Leaf]:
     """The columns in a file of this schema.
 
