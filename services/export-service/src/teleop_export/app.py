@@ -73,11 +73,7 @@ def export_part(
                 erasing = Erasing(erasing_pool, "export-service", eraser.erase)
                 background.every(ERASE_EVERY_S, "erasing of exports", erasing.once)
 
-                async def check_folder() -> None:
-                    async with asyncio.timeout(READY_TIMEOUT_S):
-                        await asyncio.to_thread(folders.check_writable)
-
-                making = {"export folder": check_folder} if work_here else {}
+                making = {"export folder": partial(_check_writable, folders)} if work_here else {}
                 yield Running(
                     state={
                         "exports": exports,
@@ -102,6 +98,11 @@ def export_part(
         lifespan=lifespan,
         described=Described(TAGS, NAMES),
     )
+
+
+async def _check_writable(folders: Folders) -> None:
+    async with asyncio.timeout(READY_TIMEOUT_S):
+        await asyncio.to_thread(folders.check_writable)
 
 
 def create_app(settings: ExportSettings) -> Starlette:

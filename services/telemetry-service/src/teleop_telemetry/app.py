@@ -128,11 +128,7 @@ async def _running(
         if files is not None and edits is not None:
             _look_after_store(background, pool, files, edits)
         if files is not None and retention_days:
-            workers = open_pool(database_url, max_size=RETENTION_CONNECTIONS)
-            retention = Retention(
-                await stack.enter_async_context(workers), files, timedelta(days=retention_days)
-            )
-            background.every(LOOK_EVERY_S, "archiving", retention.once, at_once=False)
+            await _archive(background, stack, database_url, files, timedelta(days=retention_days))
         yield Running(
             state={
                 "batcher": batcher,
@@ -186,6 +182,14 @@ async def _erase(
     background.every(ERASE_EVERY_S, "erasing of sessions", erase)
     if store is not None:
         background.every(READ_EVERY_S, "notes on erasures", partial(read_erasures, pool, store))
+
+
+async def _archive(
+    background: Background, stack: AsyncExitStack, database_url: str, files: SessionFiles, after: timedelta
+) -> None:
+    """Move old sessions to the archive, with connections of its own: copying them takes long."""
+    pool = await stack.enter_async_context(open_pool(database_url, max_size=RETENTION_CONNECTIONS))
+    background.every(LOOK_EVERY_S, "archiving", Retention(pool, files, after).once, at_once=False)
 
 
 def _look_after_store(background: Background, pool: Pool, files: SessionFiles, edits: ArchiveEdits) -> None:

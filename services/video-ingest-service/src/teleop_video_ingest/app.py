@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from teleop_runtime.background import Background
 from teleop_runtime.gate import access_part
 from teleop_runtime.postgres.erasing import ERASE_EVERY_S, Erasing
-from teleop_runtime.postgres.pool import check_database, open_pool
+from teleop_runtime.postgres.pool import Pool, check_database, open_pool
 from teleop_runtime.serving.app import Running, ServicePart, assemble_for
 from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.store import Store, open_store
@@ -84,66 +84,70 @@ def ingest_part(
     max_open_uploads   how many a robot may have
     robot_quota_bytes  what the files of a robot may take that has no quota of its own; None: any number
     """
-
-    @asynccontextmanager
-    async def lifespan() -> AsyncIterator[Running]:
-        store = await asyncio.to_thread(open_store, store_url)
-        async with (
-            open_pool(database_url, max_size=CONNECTIONS) as pool,
-            Prober.running() as prober,
-            Background() as background,
-        ):
-            await claim(pool, store, store_url)
-            catalog = Catalog(pool, store, prober)
-            table = UploadTable(pool)
-            quotas = Quotas(pool, robot_quota_bytes)
-            uploads = Uploads(table, store, catalog, max_open=max_open_uploads, quotas=quotas)
-            sweeper = sweep.Sweeper(pool, store, uploads)
-            background.every(sweep.SWEEP_EVERY_S, "sweep of the store", sweeper.sweep, at_once=False)
-            erasing = Erasing(pool, "video-ingest-service", FileEraser(pool, store, uploads).erase)
-            background.every(ERASE_EVERY_S, "erasing of files", erasing.once)
-            looks = LaterLooks(pool, store, prober)
-            background.every(LOOK_VIDEO_EVERY_S, "looks into video", looks.look)
-            background.every(room.LOOK_EVERY_S, "room of the store", partial(room.look, store))
-            background.every(LOOK_AT_QUOTAS_EVERY_S, "quotas of robots", quotas.look)
-            background.every(
-                NOTE_DATASETS_EVERY_S, "notes on datasets", partial(note_all_datasets, pool, store)
-            )
-            background.every(NOTE_EVERY_S, "notes on versions", partial(note_all_versions, pool, store))
-            background.every(NOTE_EVERY_S, "notes on video", partial(note_all_chunks, pool, store))
-            yield Running(
-                state={
-                    "store": store,
-                    "catalog": catalog,
-                    "uploads": uploads,
-                    "repairs": Repairs(pool, store, _scratch_of(store_url)),
-                    "ingest_pool": pool,
-                    "robots_of_upload_id": table.robots_of,
-                    "robots_of_video_id": partial(robots_of_chunk, pool),
-                    "verifications": asyncio.Semaphore(MAX_VERIFICATIONS),
-                },
-                checks={
-                    "ingest database": partial(check_database, pool),
-                    "store": partial(_check_store, store),
-                    **background.checks(),
-                },
-                # Never makes the service unready: uploads must not be kept away,
-                # because they are still stored.
-                told={
-                    "video": looks.check,
-                    "checks of video": prober.check,
-                    "quotas": quotas.check_all,
-                },
-                silent={"ingest database": FROZEN, "store": FILES_FROZEN},
-            )
-
     return ServicePart(
         name="video-ingest-service",
         operations=OPERATIONS,
-        lifespan=lifespan,
+        lifespan=partial(_running, database_url, store_url, max_open_uploads, robot_quota_bytes),
         for_pages=["/hub/"],
         described=Described(TAGS, NAMES),
     )
+
+
+@asynccontextmanager
+async def _running(
+    database_url: str, store_url: str, max_open_uploads: int, robot_quota_bytes: int | None
+) -> AsyncIterator[Running]:
+    store = await asyncio.to_thread(open_store, store_url)
+    async with (
+        open_pool(database_url, max_size=CONNECTIONS) as pool,
+        Prober.running() as prober,
+        Background() as background,
+    ):
+        await claim(pool, store, store_url)
+        catalog = Catalog(pool, store, prober)
+        table = UploadTable(pool)
+        quotas = Quotas(pool, robot_quota_bytes)
+        uploads = Uploads(table, store, catalog, max_open=max_open_uploads, quotas=quotas)
+        looks = LaterLooks(pool, store, prober)
+        background.every(LOOK_VIDEO_EVERY_S, "looks into video", looks.look)
+        background.every(LOOK_AT_QUOTAS_EVERY_S, "quotas of robots", quotas.look)
+        _look_after_store(background, pool, store, uploads)
+        yield Running(
+            state={
+                "store": store,
+                "catalog": catalog,
+                "uploads": uploads,
+                "repairs": Repairs(pool, store, _scratch_of(store_url)),
+                "ingest_pool": pool,
+                "robots_of_upload_id": table.robots_of,
+                "robots_of_video_id": partial(robots_of_chunk, pool),
+                "verifications": asyncio.Semaphore(MAX_VERIFICATIONS),
+            },
+            checks={
+                "ingest database": partial(check_database, pool),
+                "store": partial(_check_store, store),
+                **background.checks(),
+            },
+            # Never makes the service unready: uploads must not be kept away,
+            # because they are still stored.
+            told={
+                "video": looks.check,
+                "checks of video": prober.check,
+                "quotas": quotas.check_all,
+            },
+            silent={"ingest database": FROZEN, "store": FILES_FROZEN},
+        )
+
+
+def _look_after_store(background: Background, pool: Pool, store: Store, uploads: Uploads) -> None:
+    sweeper = sweep.Sweeper(pool, store, uploads)
+    background.every(sweep.SWEEP_EVERY_S, "sweep of the store", sweeper.sweep, at_once=False)
+    erasing = Erasing(pool, "video-ingest-service", FileEraser(pool, store, uploads).erase)
+    background.every(ERASE_EVERY_S, "erasing of files", erasing.once)
+    background.every(room.LOOK_EVERY_S, "room of the store", partial(room.look, store))
+    background.every(NOTE_DATASETS_EVERY_S, "notes on datasets", partial(note_all_datasets, pool, store))
+    background.every(NOTE_EVERY_S, "notes on versions", partial(note_all_versions, pool, store))
+    background.every(NOTE_EVERY_S, "notes on video", partial(note_all_chunks, pool, store))
 
 
 async def _check_store(store: Store) -> None:

@@ -47,8 +47,7 @@ def make_plan(
     video_unfinished  take what has arrived of the video, even if more may come
 
     Raises BadFps, RatesDiffer, SessionsDiffer, CameraMissing, VideoDiffers, VideoUnfinished, EpisodesOverlap,
-    EpisodeHasGap, NotFinite,
-    NothingToExport.
+    EpisodeHasGap, NotFinite, NothingToExport.
     """
     chosen = choose_cameras(sessions, cameras, video_unfinished=video_unfinished)
     check_alike(sessions)
@@ -66,14 +65,11 @@ def make_plan(
                 runs, left_out = _finite_runs(session, span, missing, blind, on_not_finite)
                 excluded += [*left_out, *_paused(session, span)]
                 for piece in _pieces(session, span, runs):
-                    if sum(frames for _, frames in piece.left_out) < piece.frames:
+                    rowless = _rowless(piece)
+                    if sum(each.frames for each in rowless) < piece.frames:
                         pieces.append(piece)
-                        continue
-                    excluded += [
-                        Exclusion(session.id, piece.first, piece.end, frames, reason, span.index)
-                        for reason, frames in piece.left_out
-                        if frames
-                    ]
+                    else:
+                        excluded += rowless
                 excluded += _blind(session, span, blind)
                 gaps += [
                     EpisodeGap(session.id, gap.first, gap.end, gap.reason, span.index) for gap in missing
@@ -223,6 +219,15 @@ def _paused(session: Session, span: Span) -> Iterator[Exclusion]:
 
 def _pieces(session: Session, span: Span, runs: Sequence[Run]) -> list[Piece]:
     return [_piece(session, span, first, end) for first, end in runs]
+
+
+def _rowless(piece: Piece) -> list[Exclusion]:
+    """Its frames that become no rows, whatever the rate of the dataset is."""
+    return [
+        Exclusion(piece.session_id, piece.first, piece.end, frames, reason, piece.episode_index)
+        for reason, frames in piece.left_out
+        if frames
+    ]
 
 
 def _piece(session: Session, span: Span, first: int, end: int) -> Piece:

@@ -73,19 +73,9 @@ def record_session(
     actions = names if actions is None else actions
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("INSERT INTO robot VALUES (%s, %s) ON CONFLICT DO NOTHING", [robot_id, robot_type])
+        vectors = list(names), list(actions)
         declared = Jsonb({camera: {"height": 48, "width": 64, "fps": 30.0} for camera in cameras})
-        about = (
-            robot_id,
-            robot_type,
-            STARTED,
-            fps,
-            task,
-            list(names),
-            list(actions),
-            status,
-            frames,
-            declared,
-        )
+        about = (robot_id, robot_type, STARTED, fps, task, *vectors, status, frames, declared)
         row = connection.execute(SESSION, about).fetchone()
         assert row is not None
         session: int = row[0]
