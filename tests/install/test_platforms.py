@@ -29,7 +29,8 @@ LINUX_NAMES = {
 LINUX_PATHS = ("/proc", "/sys/", "/dev/shm")
 # Where they stand, and what another system does instead.
 USED = {
-    "deploy/local/src/teleop_backend/postgres.py": (
+    "deploy/local/src/teleop_backend/postgres/process.py": ({"/proc"}, "notes no identity of its PostgreSQL"),
+    "deploy/local/src/teleop_backend/postgres/server.py": (
         {"/proc"},
         "takes a process with the number in PostgreSQL's file for PostgreSQL, and gives it the path itself",
     ),

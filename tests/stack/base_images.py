@@ -17,7 +17,7 @@ from pathlib import Path
 import docker
 from docker.errors import APIError, ImageNotFound
 from docker.models.images import Image
-from teleop_backend.postgres_programs import bundled_programs
+from teleop_backend.postgres.programs import bundled_programs
 
 DEBIAN = "lerobot-backend/debian-stand-in:bookworm"
 STAND_IN_LABEL = "lerobot-backend.stand-in"

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from recorder import FRAMES, state_of
 from stack import REPOSITORY, Stack
-from teleop_backend.postgres_programs import bundled_programs
+from teleop_backend.postgres.programs import bundled_programs
 from teleop_testing.backends.processes import free_port
 from teleop_testing.waiting import PATIENCE_S
 

@@ -97,7 +97,10 @@ OTHERS = {
     ("teleop_runtime/serving/operations.py", "while_connected"): "around `answer`, see there",
     ("teleop_runtime/store/writers.py", "run"): ENDS_WITH_ITS_CALLER,
     ("teleop_runtime/serving/graceful.py", "until_asked_to_end"): ENDS_WITH_ITS_CALLER,
-    ("teleop_backend/postgres.py", "_launch"): "waits for a process that ends; the watch starts it again",
+    (
+        "teleop_backend/postgres/server.py",
+        "_launch",
+    ): "waits for a process that ends; the watch starts it again",
     ("teleop_backend/demo/relay.py", "_relay"): ENDS_WITH_ITS_CALLER,
     ("teleop_backend/demo/relay.py", "running"): "only in the demonstration, which looks whether it works",
 }

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from teleop_backend.postgres import EmbeddedPostgres, running
-from teleop_backend.postgres_programs import PostgresFailed
+from teleop_backend.postgres import EmbeddedPostgres, PostgresFailed, running
 
 
 @pytest.fixture

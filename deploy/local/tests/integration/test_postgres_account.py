@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from teleop_backend import postgres_account
 from teleop_backend.postgres import EmbeddedPostgres
-from teleop_backend.postgres_account import NAME
-from teleop_backend.postgres_programs import PostgresFailed, Programs, bundled_programs
+from teleop_backend.postgres import account as postgres_account
+from teleop_backend.postgres.account import NAME
+from teleop_backend.postgres.programs import PostgresFailed, Programs, bundled_programs
 from teleop_testing.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.root("PostgreSQL is started by root")
@@ -27,7 +27,7 @@ START = """
 import sys
 from pathlib import Path
 from teleop_backend.postgres import EmbeddedPostgres
-from teleop_backend.postgres_programs import PostgresFailed
+from teleop_backend.postgres.programs import PostgresFailed
 server = EmbeddedPostgres(Path(sys.argv[1]))
 try:
     server.start()

@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from teleop_backend.postgres import EmbeddedPostgres
-from teleop_backend.postgres_programs import (
+from teleop_backend.postgres.programs import (
     NEEDED,
     OLDEST,
     VARIABLE,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from teleop_backend.postgres_programs import PostgresFailed, Programs
+from teleop_backend.postgres.programs import PostgresFailed, Programs
 
 NAME = "lerobot-backend"
 COPIES = Path("/var/cache/lerobot-backend")

@@ -12,16 +12,22 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from teleop_runtime.confined.environment import minimal_environment
 from teleop_schema.migrations.reader import READER
 
-from teleop_backend.postgres_account import SystemAccount, programs_for, server_account
-from teleop_backend.postgres_programs import (
+from teleop_backend.postgres.account import SystemAccount, programs_for, server_account
+from teleop_backend.postgres.process import (
+    DATABASE,
+    DEFAULT_PORT,
+    RunningServer,
+    exists,
+    identity_of,
+    wait_gone,
+)
+from teleop_backend.postgres.programs import (
     VARIABLE,
     PostgresFailed,
     Programs,
@@ -30,16 +36,10 @@ from teleop_backend.postgres_programs import (
 )
 
 SUPERUSER = "teleop"
-DATABASE = "teleop"
 # It may have to recover from its log first; if it ends, that is reported at once.
 START_TIMEOUT_S = 300.0
-# It writes everything to disk. After this time it is killed, and recovers at the next start.
-STOP_TIMEOUT_S = 30.0
 # How soon a start that is not wanted any more is noticed.
 POLL_S = 0.02
-
-
-DEFAULT_PORT = 5432
 # The socket is private to its owner. From the network, only who reads may come in.
 WHO_COMES_IN = f"""\
 local all all trust
@@ -49,29 +49,11 @@ host {DATABASE} {READER} all scram-sha-256
 PORT_LINE, ADDRESS_LINE = 3, 5
 
 
-@dataclass(frozen=True)
-class RunningServer:
-    """Where a server can be reached.
-
-    sockets  folder of its socket
-    address  that it listens on, "" if it has only the socket
-    """
-
-    sockets: str
-    address: str
-    port: int
-
-    def socket_url(self, role: str, database: str = DATABASE) -> str:
-        """Its `postgresql://` address by the socket."""
-        port = "" if self.port == DEFAULT_PORT else f"&port={self.port}"
-        return f"postgresql://{role}@/{database}?host={quote(self.sockets, safe='')}{port}"
-
-
 class EmbeddedPostgres:
     """One PostgreSQL cluster in `folder`, created at the first start.
 
     A server that an earlier, killed backend left running is taken over as it is. Only one backend at a
-    time holds a folder. If root runs it, PostgreSQL itself runs as another account: see `postgres_account`.
+    time holds a folder. If root runs it, PostgreSQL itself runs as another account: see `account`.
     """
 
     def __init__(
@@ -161,7 +143,7 @@ class EmbeddedPostgres:
 
     def _end(self, pid: int, signal_number: int = signal.SIGINT) -> None:
         os.kill(pid, signal_number)
-        _wait_gone(pid)
+        wait_gone(pid)
         shutil.rmtree(self.sockets, ignore_errors=True)
 
     def _end_what_listens_elsewhere(self) -> None:
@@ -182,7 +164,7 @@ class EmbeddedPostgres:
         child = self._process
         own = child is not None and child.returncode is None
         pid = child.pid if child is not None and own else self._written_pid() or self._seen
-        if pid is None or not _exists(pid) or not (own or self._is_server(pid)):
+        if pid is None or not exists(pid) or not (own or self._is_server(pid)):
             return None
         self._seen = pid
         return pid
@@ -222,7 +204,7 @@ class EmbeddedPostgres:
         except PermissionError:
             # Root without the capability to see another account's processes, as in a container, where another
             # cluster's server may soon get the same number.
-            return self.identity.exists() and self.identity.read_text() == _identity(pid)
+            return self.identity.exists() and self.identity.read_text() == identity_of(pid)
 
     def _make_cluster(self) -> None:
         shutil.rmtree(self.cluster, ignore_errors=True)
@@ -285,7 +267,7 @@ class EmbeddedPostgres:
                 **who,
             )
         if sys.platform == "linux":
-            self.identity.write_text(_identity(self._process.pid))
+            self.identity.write_text(identity_of(self._process.pid))
         # A child that has ended but was not waited for would look alive.
         threading.Thread(target=self._process.wait, name="postgres-reaper", daemon=True).start()
 
@@ -399,31 +381,3 @@ async def running(postgres: EmbeddedPostgres) -> AsyncIterator[None]:
 def _name_of(folder: Path, account: SystemAccount | None) -> str:
     """The cluster's folder as PostgreSQL gets it; for another account, the folder in which it is started."""
     return str(folder) if account is None or sys.platform != "linux" else "/proc/self/cwd"
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        # It belongs to another account.
-        pass
-    return True
-
-
-def _identity(pid: int) -> str:
-    """An identity that no other process has, even after a reboot: number, start time, and boot."""
-    # The name before it, in brackets, may contain spaces; the start time is field 22 of proc(5).
-    started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{pid} {started} {boot}\n"
-
-
-def _wait_gone(pid: int) -> None:
-    deadline = time.monotonic() + STOP_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if not _exists(pid):
-            return
-        time.sleep(POLL_S)
-    raise PostgresFailed(f"PostgreSQL (process {pid}) did not stop within {STOP_TIMEOUT_S:.0f} s")
