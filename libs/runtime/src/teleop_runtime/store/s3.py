@@ -16,19 +16,15 @@ give the bucket a lifecycle rule that aborts them after a day.
 """
 
 import hashlib
-import os
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import aiofiles
-import obstore
 from obstore.exceptions import AlreadyExistsError
-from obstore.store import S3Store
 from teleop_schema.errors import BodyTooLarge
 
 from teleop_runtime.store.errors import (
@@ -42,31 +38,20 @@ from teleop_runtime.store.errors import (
 from teleop_runtime.store.hashes import Hashes
 from teleop_runtime.store.notes import SeenOwner
 from teleop_runtime.store.protocol import NOTHING_BEGUN, Checksum, Recipe
-from teleop_runtime.store.s3_errors import reaching
+from teleop_runtime.store.s3_bucket import PART_BYTES, Bucket
 from teleop_runtime.store.s3_keys import checked, end_of, object_key, parts_among
 from teleop_runtime.store.s3_names import S3Names
 from teleop_runtime.store.writers import Writers
 
-# The smallest part of a multipart upload that S3 accepts, and the most of an upload in memory.
-PART_BYTES = 5 * 1024 * 1024
-# S3's own limit.
-MAX_MULTIPART_PARTS = 10_000
-# Bytes read at a time; they are hashed or sent on at once.
-READ_BYTES = 1024 * 1024
 # Names of parts must sort by offset, and every 64-bit number must fit.
 OFFSET_DIGITS = 20
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Retries by obstore, with growing pauses, so that nobody notices the restart of a node.
-MAX_RETRIES = 5
-# After this time the caller gets the error, and asks the client to retry.
-RETRY_TIMEOUT = timedelta(seconds=30)
-ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
 class S3ObjectStore:
     """A store in a bucket."""
 
-    def __init__(self, bucket: S3Store) -> None:
+    def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._names = S3Names(bucket)
         self._writers = Writers()
@@ -76,20 +61,10 @@ class S3ObjectStore:
     @classmethod
     def open(cls, address: str) -> "S3ObjectStore":
         """The store at `s3://bucket/prefix`; endpoint and credentials are those of the environment."""
-        bucket, _, prefix = address.removeprefix("s3://").strip("/").partition("/")
-        endpoint = next((os.environ[name] for name in ENDPOINT_VARIABLES if os.environ.get(name)), None)
-        options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
-        store = S3Store(
-            bucket,
-            prefix=prefix or None,
-            client_options={"allow_http": (endpoint or "").startswith("http://")},
-            retry_config={"max_retries": MAX_RETRIES, "retry_timeout": RETRY_TIMEOUT},
-            **options,
-        )
-        return cls(store)
+        return cls(Bucket.open(address))
 
     async def begin(self, upload_id: UUID) -> None:
-        await self._put(f"incoming/{upload_id}/begun", b"")
+        await self._bucket.put(f"incoming/{upload_id}/begun", b"")
 
     async def append(
         self,
@@ -109,7 +84,7 @@ class S3ObjectStore:
                 raise OffsetMismatch(stored=stored, sent=offset)
             if checksum is None:
                 return await self._receive(upload_id, offset, parts, limit)
-            return await self._receivechecked(upload_id, offset, parts, limit, checksum)
+            return await self._receive_checked(upload_id, offset, parts, limit, checksum)
 
         return await self._writers.run(upload_id, write)
 
@@ -145,7 +120,7 @@ class S3ObjectStore:
             raise ChecksumMismatch(f"{stored} bytes were sent, but {sent} are missing", field="size_bytes")
         blocks = checked(self._mixed(upload_id, size_bytes, recipe), sha256)
         if size_bytes <= PART_BYTES:
-            await self._put(object_key(sha256), b"".join([block async for block in blocks]))
+            await self._bucket.put(object_key(sha256), b"".join([block async for block in blocks]))
         elif await self._is_whole(sha256, size_bytes):
             # The process that put it there may not have got S3's answer, and that may happen each time
             # if S3 is slow.
@@ -156,15 +131,7 @@ class S3ObjectStore:
 
     async def _put_large(self, blocks: AsyncIterator[bytes], sha256: str, size_bytes: int) -> None:
         try:
-            with reaching():
-                await obstore.put_async(
-                    self._bucket,
-                    object_key(sha256),
-                    blocks,
-                    use_multipart=True,
-                    chunk_size=max(PART_BYTES, -(-size_bytes // MAX_MULTIPART_PARTS)),
-                    max_concurrency=1,
-                )
+            await self._bucket.put_large(object_key(sha256), blocks, size_bytes)
         except FileNotFoundError:
             # S3 no longer knows a completed upload, whether or not its answer arrived.
             if not await self._is_whole(sha256, size_bytes):
@@ -175,45 +142,41 @@ class S3ObjectStore:
         if await self.size(sha256) != size_bytes:
             return False
         hashed = hashlib.sha256()
-        async for block in self._get(object_key(sha256)):
+        async for block in self._bucket.read(object_key(sha256)):
             hashed.update(block)
         return hashed.hexdigest() == sha256
 
     async def discard(self, upload_id: UUID) -> None:
         await self._writers.end(upload_id)
         self._hashes.forget(upload_id)
-        await self._delete(
+        await self._bucket.delete(
             [f"incoming/{upload_id}/{name}" for name in await self._list(f"incoming/{upload_id}")]
         )
 
     async def list_uploads(self) -> AsyncIterator[tuple[UUID, datetime]]:
         changed: dict[UUID, datetime] = {}
-        with reaching():
-            async for page in obstore.list(self._bucket, prefix="incoming"):
-                for found in page:
-                    upload_id = UUID(found["path"].split("/")[1])
-                    changed[upload_id] = max(found["last_modified"], changed.get(upload_id, EPOCH))
+        async for key, _, put_at in self._bucket.list("incoming"):
+            upload_id = UUID(key.split("/")[1])
+            changed[upload_id] = max(put_at, changed.get(upload_id, EPOCH))
         for each in changed.items():
             yield each
 
     async def size(self, sha256: str) -> int | None:
-        try:
-            with reaching():
-                return (await obstore.head_async(self._bucket, object_key(sha256)))["size"]
-        except FileNotFoundError:
-            return None
+        return await self._bucket.size(object_key(sha256))
 
     async def read(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
         if (size := await self.size(sha256)) is None:
             raise ObjectMissing(sha256)
-        async for block in self._get(object_key(sha256), start, size if end is None else min(end, size)):
+        async for block in self._bucket.read(
+            object_key(sha256), start, size if end is None else min(end, size)
+        ):
             yield block
 
     async def remove(self, sha256: str) -> None:
-        await self._delete([object_key(sha256)])
+        await self._bucket.delete([object_key(sha256)])
 
     async def list_objects(self) -> AsyncIterator[tuple[str, int]]:
-        async for key, size_bytes in self._keys("objects"):
+        async for key, size_bytes, _ in self._bucket.list("objects"):
             yield key.rpartition("/")[2], size_bytes
 
     @asynccontextmanager
@@ -246,37 +209,29 @@ class S3ObjectStore:
         """A bucket has no limit."""
 
     async def owner(self) -> str | None:
-        found = await self._small("owner")
+        found = await self._bucket.small("owner")
         return self._seen.saw(None if found is None else str(found, "ascii"))
 
     async def own(self, database: str) -> None:
-        await self._put("owner", database.encode("ascii"))
+        await self._bucket.put("owner", database.encode("ascii"))
         self._seen.saw(database)
 
     async def check_owner(self) -> None:
-        found = await self._small("owner")
+        found = await self._bucket.small("owner")
         self._seen.check(None if found is None else str(found, "ascii"))
 
     async def note(self, name: str) -> bytes | None:
-        return await self._small(f"notes/{name}")
+        return await self._bucket.small(f"notes/{name}")
 
     async def set_note(self, name: str, content: bytes) -> None:
-        await self._put(f"notes/{name}", content)
+        await self._bucket.put(f"notes/{name}", content)
 
     async def remove_note(self, name: str) -> None:
-        await self._delete([f"notes/{name}"])
+        await self._bucket.delete([f"notes/{name}"])
 
     async def list_notes(self, prefix: str) -> AsyncIterator[str]:
-        async for key, _ in self._keys(f"notes/{prefix}"):
+        async for key, _, _ in self._bucket.list(f"notes/{prefix}"):
             yield key.removeprefix("notes/")
-
-    async def _small(self, key: str) -> bytes | None:
-        with reaching():
-            try:
-                found = await obstore.get_async(self._bucket, key)
-                return bytes(await found.bytes_async())
-            except FileNotFoundError:
-                return None
 
     async def _receive(self, upload_id: UUID, offset: int, parts: AsyncIterator[bytes], limit: int) -> int:
         """Store `parts` as part objects; when they end or break off, everything that arrived is stored."""
@@ -305,7 +260,7 @@ class S3ObjectStore:
                 await put()
         return offset
 
-    async def _receivechecked(
+    async def _receive_checked(
         self, upload_id: UUID, offset: int, parts: AsyncIterator[bytes], limit: int, checksum: Checksum
     ) -> int:
         hashed = hashlib.new(checksum.algorithm)
@@ -315,7 +270,7 @@ class S3ObjectStore:
                 hashed.update(part)
                 yield part
 
-        await self._put(f"incoming/{upload_id}/unverified", str(offset).encode())
+        await self._bucket.put(f"incoming/{upload_id}/unverified", str(offset).encode())
         try:
             end = await self._receive(upload_id, offset, hashing(), limit)
             if hashed.digest() != checksum.digest:
@@ -327,14 +282,13 @@ class S3ObjectStore:
         except BaseException:
             await self._roll_back(upload_id)
             raise
-        await self._delete([f"incoming/{upload_id}/unverified"])
+        await self._bucket.delete([f"incoming/{upload_id}/unverified"])
         return end
 
     async def _put_part(self, upload_id: UUID, offset: int, block: bytearray) -> None:
         key = f"incoming/{upload_id}/{offset:0{OFFSET_DIGITS}}"
         try:
-            with reaching():
-                await obstore.put_async(self._bucket, key, block, mode="create", use_multipart=False)
+            await self._bucket.put_new(key, block)
         except AlreadyExistsError:
             raise UploadBusy("another request is writing to this upload") from None
 
@@ -350,10 +304,10 @@ class S3ObjectStore:
             (name for name in names if name.isdigit() and int(name) >= unverified_from), reverse=True
         )
         for name in (*wrong, "unverified"):
-            await self._delete([f"incoming/{upload_id}/{name}"])
+            await self._bucket.delete([f"incoming/{upload_id}/{name}"])
 
     async def _unverified_from(self, upload_id: UUID) -> int | None:
-        found = await self._small(f"incoming/{upload_id}/unverified")
+        found = await self._bucket.small(f"incoming/{upload_id}/unverified")
         return None if found is None else int(found)
 
     async def _staged(self, upload_id: UUID, start: int, end: int) -> AsyncIterator[bytes]:
@@ -361,7 +315,7 @@ class S3ObjectStore:
         for offset, size in parts_among(await self._list(f"incoming/{upload_id}")):
             if offset < end and offset + size > start:
                 key = f"incoming/{upload_id}/{offset:0{OFFSET_DIGITS}}"
-                async for block in self._get(key, max(start - offset, 0), min(end - offset, size)):
+                async for block in self._bucket.read(key, max(start - offset, 0), min(end - offset, size)):
                     yield block
 
     async def _mixed(self, upload_id: UUID, size_bytes: int, recipe: Recipe) -> AsyncIterator[bytes]:
@@ -373,38 +327,15 @@ class S3ObjectStore:
             at = offset + length
             if length:
                 try:
-                    async for block in self._get(object_key(recipe.base), base_offset, base_offset + length):
+                    async for block in self._bucket.read(
+                        object_key(recipe.base), base_offset, base_offset + length
+                    ):
                         yield block
                 except FileNotFoundError:
                     raise ChecksumMismatch(
                         f"the store has lost {recipe.base}, which this file is made of"
                     ) from None
 
-    async def _get(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
-        if end is not None and start >= end:
-            return
-        with reaching():
-            options: Any = {} if end is None else {"range": (start, end)}
-            found = await obstore.get_async(self._bucket, key, options=options)
-            async for block in found.stream(min_chunk_size=READ_BYTES):
-                yield bytes(block)
-
-    async def _put(self, key: str, content: bytes) -> None:
-        with reaching():
-            await obstore.put_async(self._bucket, key, content, use_multipart=False)
-
-    async def _delete(self, keys: list[str]) -> None:
-        if keys:
-            with reaching():
-                await obstore.delete_async(self._bucket, keys)
-
     async def _list(self, prefix: str) -> dict[str, int]:
         """Sizes by the last part of the key."""
-        return {key.rpartition("/")[2]: size_bytes async for key, size_bytes in self._keys(prefix)}
-
-    async def _keys(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
-        """(key, bytes) of everything below a prefix."""
-        with reaching():
-            async for page in obstore.list(self._bucket, prefix=prefix):
-                for found in page:
-                    yield found["path"], found["size"]
+        return {key.rpartition("/")[2]: size async for key, size, _ in self._bucket.list(prefix)}
