@@ -11,14 +11,20 @@ import pytest_asyncio
 from teleop_runtime.postgres.pool import Pool, open_pool
 from teleop_runtime.store import Store, open_store
 from teleop_testing.backends.serving import client_of, serving
+from teleop_testing.datasets.files import dataset_file, manifest_of
 from teleop_testing.datasets.recorded import record_session
 from teleop_testing.datasets.storing import stored
 from teleop_video_ingest.app import create_app
+from teleop_video_ingest.datasets.versions import commit_version
 from teleop_video_ingest.files.catalog import Catalog
 from teleop_video_ingest.files.probe import Prober
 from teleop_video_ingest.settings import IngestSettings
+from teleop_video_ingest.tables.upload_table import UploadTable
+from teleop_video_ingest.upkeep.sweep import Sweeper
+from teleop_video_ingest.uploads.uploads import Uploads
 
 MIB = 1024 * 1024
+VIDEO = "videos/observation.images.front/chunk-000/file-000.mp4"
 
 Keep = Callable[[bytes], Awaitable[str]]
 
@@ -91,3 +97,29 @@ def session(database_url) -> int:
 def keep(store) -> Keep:
     """Puts bytes into the store as an upload would, and returns their SHA-256."""
     return partial(stored, store)
+
+
+@pytest.fixture
+def sweeper(pool, store, catalog) -> Sweeper:
+    """A sweep of this test's own."""
+    return Sweeper(pool, store, Uploads(UploadTable(pool), store, catalog))
+
+
+@pytest.fixture
+def record(pool, store, catalog, keep):
+    """Stores a state of a dataset, one file of which has `content`, and one `video`, as a version."""
+
+    async def record(
+        content: bytes, *, video: bytes | None = None, finalised: bool = False, episodes: int = 1
+    ) -> int:
+        files = {"meta/info.json": b"{}", "data/file.parquet": content}
+        if video is not None:
+            files[VIDEO] = video
+        for path, each in files.items():
+            await keep(each)
+            await catalog.accept(dataset_file(each, path, dataset="ds"))
+        manifest = manifest_of(files, finalised=finalised, episodes=episodes)
+        version, _ = await commit_version(pool, store, "robot_A", "ds", manifest)
+        return version.version
+
+    return record
