@@ -178,7 +178,7 @@ def test_a_printed_duration_is_found():
 
 
 PLURAL = re.compile(
-    r"\{\} ((complete|dataset|row|video) )?(attempt|camera|chunk|column|dataset|episode|file|frame|group"
+    r"(\{\}|%d) ((complete|dataset|row|video) )?(attempt|camera|chunk|column|dataset|episode|file|frame|group"
     r"|object|picture|robot|row|sample|segment|session|stream|task|time|upload|version|video)s\b(?! per )"
 )
 

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from teleop_client.credentials import Tokens
+from teleop_schema.words import counted
 
 from lerobot_robot_backend.shipping.commands import (
     EXIT_FAILED,
@@ -193,10 +194,8 @@ def _ship_all_chosen(chosen: argparse.Namespace) -> int:
     for line in sending:
         log.info("%s", line)
     if shipped or not (sending or failed):
-        recordings = f"{shipped} recording{'' if shipped == 1 else 's'}"
-        log.info(
-            "shipped by this process: %s", recordings if shipped else f"nothing; {chosen.directory} is sent"
-        )
+        done = counted(shipped, "recording") if shipped else f"nothing; {chosen.directory} is sent"
+        log.info("shipped by this process: %s", done)
     return EXIT_FAILED if failed else 0
 
 

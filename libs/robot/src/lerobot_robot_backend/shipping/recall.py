@@ -20,6 +20,7 @@ from teleop_schema.holding import (
     Lacking,
     ranges_of,
 )
+from teleop_schema.words import counted
 
 from lerobot_robot_backend.shipping.retention import unseal_unacknowledged
 from lerobot_robot_backend.spool.erased import read_erased
@@ -184,9 +185,9 @@ async def recall(
         streams, segments = streams + recalled.streams, segments + recalled.segments
     if streams or segments:
         log.warning(
-            "%d streams and %d video segments are sent again because the server forgot them",
-            streams,
-            segments,
+            "sent again because the server forgot them: %s, %s",
+            counted(streams, "stream"),
+            counted(segments, "video segment"),
         )
     return Recalled(streams, segments)
 

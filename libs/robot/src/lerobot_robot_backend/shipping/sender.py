@@ -12,6 +12,7 @@ from ssl import SSLContext
 from teleop_client.backoff import backoff_s
 from teleop_client.credentials import Tokens
 from teleop_schema.messages import SUBPROTOCOL, SUBPROTOCOLS, decode_server_control
+from teleop_schema.words import counted
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake
 from websockets.typing import Subprotocol
@@ -98,7 +99,7 @@ class Shipper:
                 trouble = trouble_of(error, self._url)
             self._note(shipping, trouble.text if trouble else None)
             if shipping.ended:
-                log.info("complete: session %s, %d frames", shipping.session_id, shipping.acked)
+                log.info("complete: session %s, %s", shipping.session_id, counted(shipping.acked, "frame"))
                 return
             welcomed = shipping.session_id is not None
             # A line that breaks after the welcome is no reason to wait longer; a refusal is.
@@ -195,7 +196,8 @@ class Shipper:
         if progress.session_id != self._progress.session_id:
             log.info("session %s on %s, from frame %d on", progress.session_id, self._url, progress.next)
         if trouble and (trouble != self._logged[0] or time.monotonic() > self._logged[1] + REPEAT_LOG_S):
-            log.warning("%s; %d frames are acknowledged, the rest is waiting on disk", trouble, progress.next)
+            done = counted(progress.next, "frame")
+            log.warning("%s; %s acknowledged, the rest is waiting on disk", trouble, done)
             self._logged = trouble, time.monotonic()
         if progress != self._progress:
             self._progress = progress

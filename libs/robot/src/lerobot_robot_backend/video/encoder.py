@@ -280,7 +280,7 @@ class Finisher:
             return
         if segment is not None:
             frames = len(segment.video.frames.frame_index) if segment.video.frames else 0
-            log.info("finished %s: %d pictures", segment.path, frames)
+            log.info("finished %s: %s", segment.path, counted(frames, "picture"))
 
     def _sync_parts(self) -> None:
         parts = set(find_parts(self._stream_dir))
