@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from teleop_schema.errors import Unauthorized
+from teleop_schema.identifiers import MAX_ID
 
 from teleop_runtime.access.principal import Principal
 from teleop_runtime.access.tokens import hash_of, kind_of, prefix_of
@@ -17,8 +18,8 @@ from teleop_runtime.postgres.pool import Pool, connected, open_pool
 from teleop_runtime.serving.app import Running, ServicePart
 from teleop_runtime.signed_in import TIMEOUT_S, SessionDirectory
 
+# What is known of a token is remembered for some seconds, so few requests reach the database.
 CONNECTIONS = 3
-MAX_ID = 2**63 - 1
 # How often to look whether tokens and sessions of open connections have ended. One statement for all of them
 # costs less than LISTEN, which needs a connection of its own that does not go through a pooler, and says
 # nothing of what happened while that was broken.

@@ -9,6 +9,8 @@ from msgspec import Meta
 
 from teleop_schema.errors import BadInput, BadRobotId
 
+# The largest number that a row can have: PostgreSQL's bigint.
+MAX_ID = 2**63 - 1
 _ROBOT_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}", re.ASCII)
 _PATH_LENGTH = {"minLength": 1, "maxLength": 1024}

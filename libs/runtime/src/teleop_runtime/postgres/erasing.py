@@ -15,6 +15,7 @@ from uuid import UUID
 
 import asyncpg
 from teleop_schema.errors import BackendError, DatasetErased, SessionErased
+from teleop_schema.identifiers import MAX_ID
 
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Connection, Pool, connected
@@ -30,8 +31,6 @@ ERASE_EVERY_S = 2.0
 # Time limit for all shares of one round: millions of frames, or files of a slow bucket.
 ROUND_TIMEOUT_S = 6 * 3600.0
 
-# PostgreSQL's bigint.
-MAX_ID = 2**63 - 1
 
 # One replica of a service at a time. What it erases is counted once.
 TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('erasing by ' || $1, 33))"

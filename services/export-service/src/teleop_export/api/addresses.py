@@ -5,10 +5,9 @@ from typing import Annotated
 from msgspec import Meta
 from starlette.requests import Request
 from teleop_runtime.serving.operations import Header
-from teleop_schema.identifiers import FilePath
+from teleop_schema.identifiers import MAX_ID, FilePath
 
 from teleop_export.errors import ExportNotFound
-from teleop_export.planning.request import MAX_ID
 
 TAGS = {"exports": "Datasets made of sessions: ask for one, follow it, fetch it, have it pushed to the Hub"}
 LOCATION = Header("Location", "Absolute address of the export", required=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 from teleop_schema.errors import BadInput
-from teleop_schema.identifiers import check_repo_id
+from teleop_schema.identifiers import MAX_ID, check_repo_id
 from teleop_schema.session import FeatureName
 from teleop_schema.words import counted
 
@@ -21,8 +21,6 @@ from teleop_export.timing.loop_times import Which
 
 # Their plan is held in memory; more of them are several exports.
 MAX_SESSIONS = 1000
-# PostgreSQL's bigint.
-MAX_ID = 2**63 - 1
 # Far above any control loop; it keeps arithmetic in microseconds exact.
 MAX_FPS = 10_000
 # Far above any robot; each has a track, a thread and a file open.

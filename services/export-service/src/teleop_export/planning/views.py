@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 from teleop_runtime.serving.problems import Problem, read_noted
+from teleop_schema.identifiers import MAX_ID
 
 from teleop_export.planning.push import PushView
 from teleop_export.planning.report import Report
-from teleop_export.planning.request import MAX_ID, ExportRequest
+from teleop_export.planning.request import ExportRequest
 from teleop_export.planning.stages import STAGES, Content, Stage
 
 # A page is made in memory; `next_cursor` asks for more.

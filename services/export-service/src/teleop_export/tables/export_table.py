@@ -10,12 +10,13 @@ from msgspec import structs
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 from teleop_runtime.serving.problems import Problem
+from teleop_schema.identifiers import MAX_ID
 
 from teleop_export.errors import Cancelled, ExportNotFound
 from teleop_export.planning.order import Order
 from teleop_export.planning.raw_order import RawOrder
 from teleop_export.planning.report import Report
-from teleop_export.planning.request import MAX_ID, ExportRequest
+from teleop_export.planning.request import ExportRequest
 from teleop_export.planning.stages import SHORT_DIGITS, Stage
 from teleop_export.planning.views import (
     CorrectedVideo,

@@ -20,7 +20,7 @@ from teleop_schema.errors import (
     TokenNotFound,
     TooManyAttempts,
 )
-from teleop_schema.identifiers import check_robot_id
+from teleop_schema.identifiers import MAX_ID, check_robot_id
 
 from teleop_telemetry.access.limits import Attempts
 from teleop_telemetry.access.token_table import TokenTable
@@ -33,7 +33,6 @@ from teleop_telemetry.access.views import (
     NewToken,
     TokenPage,
 )
-from teleop_telemetry.reading.addresses import MAX_ID
 
 log = get_logger(__name__)
 

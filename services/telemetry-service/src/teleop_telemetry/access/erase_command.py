@@ -8,12 +8,12 @@ from typing import Any
 from teleop_runtime.gate import TokenDirectory
 from teleop_runtime.postgres.pool import Pool
 from teleop_schema.errors import BadInput, SessionNotFound
-from teleop_schema.identifiers import check_dataset_name, check_robot_id
+from teleop_schema.identifiers import MAX_ID, check_dataset_name, check_robot_id
 from teleop_schema.words import counted
 
 from teleop_telemetry.access.installation import OPERATOR, in_columns, told_time
 from teleop_telemetry.erasing.erasure_table import ErasureTable
-from teleop_telemetry.erasing.views import MAX_ID, ErasureView, NewErasure
+from teleop_telemetry.erasing.views import ErasureView, NewErasure
 
 # How often to look how far it is.
 LOOK_EVERY_S = 1.0

@@ -9,10 +9,10 @@ from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.middleware.forwarded import address_of
 from teleop_runtime.serving.operations import Answer, Header, JsonResponse, Operation, read_body, read_query
 from teleop_schema.errors import BadInput, BadRobotId, NotFound, SessionNotFound
-from teleop_schema.identifiers import check_dataset_name, check_robot_id
+from teleop_schema.identifiers import MAX_ID, check_dataset_name, check_robot_id
 
 from teleop_telemetry.erasing.erasure_table import ErasureTable
-from teleop_telemetry.erasing.views import MAX_ID, ErasurePage, ErasureView, NewErasure
+from teleop_telemetry.erasing.views import ErasurePage, ErasureView, NewErasure
 
 
 class ErasureQuery(Struct, forbid_unknown_fields=True, kw_only=True):

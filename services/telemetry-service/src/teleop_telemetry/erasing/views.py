@@ -4,9 +4,8 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
-from teleop_schema.identifiers import RobotId
+from teleop_schema.identifiers import MAX_ID, RobotId
 
-MAX_ID = 2**63 - 1
 # What no service can reach, whatever is erased.
 BACKUPS = "backups of the database and of the file store (make backup): they have it as of their time"
 

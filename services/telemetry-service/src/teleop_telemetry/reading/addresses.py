@@ -5,9 +5,7 @@ from typing import Annotated
 from msgspec import Meta
 from starlette.requests import Request
 from teleop_schema.errors import SessionNotFound
-from teleop_schema.identifiers import RobotId
-
-MAX_ID = 2**63 - 1
+from teleop_schema.identifiers import MAX_ID, RobotId
 
 TAGS = {
     "authority": "What signs the certificate of this backend",

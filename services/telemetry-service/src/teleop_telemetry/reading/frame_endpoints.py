@@ -16,11 +16,12 @@ from starlette.types import Receive, Scope, Send
 from teleop_runtime.postgres.frames import FrameReader, in_blocks
 from teleop_runtime.serving.operations import JSON, Answer, Bytes, Header, Operation, read_query
 from teleop_schema.errors import ArchiveLost, BadInput, NotAcceptable, SessionArchived, SessionNotFound
+from teleop_schema.identifiers import MAX_ID
 
 from teleop_telemetry.archive import FOLDER, ArchivedFrames, ArchiveReader, names_of
 from teleop_telemetry.frames.envelope import bucket_frames, envelope
 from teleop_telemetry.frames.formats import FORMATS, choose_format, encode, flat_schema, flatten
-from teleop_telemetry.reading.addresses import MAX_ID, session_id_of
+from teleop_telemetry.reading.addresses import session_id_of
 from teleop_telemetry.reading.session_queries import SessionQueries
 from teleop_telemetry.tables.views import Frames, SessionDetail
 

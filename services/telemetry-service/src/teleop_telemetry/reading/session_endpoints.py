@@ -10,9 +10,9 @@ from teleop_runtime.logs import get_logger
 from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
 from teleop_schema.errors import BadInput, BadRobotId, NotFound, SessionArchived, SessionNotFound
-from teleop_schema.identifiers import RobotId, check_robot_id
+from teleop_schema.identifiers import MAX_ID, RobotId, check_robot_id
 
-from teleop_telemetry.reading.addresses import MAX_ID, session_id_of
+from teleop_telemetry.reading.addresses import session_id_of
 from teleop_telemetry.reading.session_edits import SessionEdits
 from teleop_telemetry.reading.session_queries import SessionQueries
 from teleop_telemetry.tables.views import (

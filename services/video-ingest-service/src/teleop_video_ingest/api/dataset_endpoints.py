@@ -11,7 +11,7 @@ from teleop_runtime.postgres.pool import Pool, connected
 from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_query
 from teleop_schema.errors import BadInput, BadRobotId
-from teleop_schema.identifiers import RobotId, check_robot_id
+from teleop_schema.identifiers import MAX_ID, RobotId, check_robot_id
 
 from teleop_video_ingest.api.addresses import dataset_of
 from teleop_video_ingest.errors import DatasetNotFound, VersionNotFound
@@ -22,7 +22,6 @@ from teleop_video_ingest.tables.version_table import MAX_VERSION, view_of
 
 # Time limit for a list of 100,000 files, from a busy database.
 READ_TIMEOUT_S = 60.0
-MAX_ID = 2**63 - 1
 # No dataset's name ends like this; these addresses accept only POST.
 COMMANDS = ("/repair", "/verify")
 

@@ -13,6 +13,7 @@ from teleop_runtime.serving.content import RANGE_HEADERS, content_answers
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_query
 from teleop_runtime.store import Store
 from teleop_schema.errors import BadInput, BadRange, SessionNotFound
+from teleop_schema.identifiers import MAX_ID
 
 from teleop_video_ingest.api.content import BINARY, answer_object
 from teleop_video_ingest.errors import Damaged, FramesTold, VideoNotFound
@@ -21,7 +22,6 @@ from teleop_video_ingest.model.coverage import cover
 from teleop_video_ingest.model.views import CameraCoverage, SessionVideos, VideoDetail, VideoView
 from teleop_video_ingest.tables.object_table import damage_of
 from teleop_video_ingest.tables.video_table import (
-    MAX_ID,
     cameras_of,
     chunks_of_camera,
     dropped_of,

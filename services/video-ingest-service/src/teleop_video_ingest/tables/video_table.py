@@ -10,14 +10,13 @@ import asyncpg
 import msgspec
 from teleop_runtime.postgres.pool import Connection, Pool, connected
 from teleop_schema.files import DroppedFrames, VideoFile
+from teleop_schema.identifiers import MAX_ID
 
 from teleop_video_ingest.errors import VideoNotFound
 from teleop_video_ingest.model.coverage import CoveredChunk, runs_of
 from teleop_video_ingest.model.worker_messages import LOOK_VERSION, Probed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# PostgreSQL's bigint.
-MAX_ID = 2**63 - 1
 # Time limit for one row by its key.
 ROBOT_TIMEOUT_S = 10.0
 # Of 10 s and 30 pictures a second, these hold 15,000 pictures.
