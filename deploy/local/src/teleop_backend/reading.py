@@ -11,6 +11,7 @@ from teleop_schema.migrations.reader import READER, let_reader_read, make_reader
 
 from teleop_backend.postgres import DATABASE, EmbeddedPostgres, RunningServer
 
+# 192 bits, because nobody has to type it.
 PASSWORD_BYTES = 24
 # Where a server listens that listens everywhere: this machine is one such place.
 EVERYWHERE = ("*", "0.0.0.0", "::")  # noqa: S104

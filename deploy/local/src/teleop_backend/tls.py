@@ -19,6 +19,7 @@ SERVER_FILE = "server.pem"
 ONLY_OWNER = 0o700
 # Beside the address that others use.
 ON_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+# A certificate is good for 90 days: even a machine that mostly sleeps has a new one in time.
 RENEW_EVERY_S = 24 * 3600.0
 
 

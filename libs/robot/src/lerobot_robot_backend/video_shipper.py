@@ -295,6 +295,7 @@ async def _upload(
             log.warning("%s waits: %s", segment.path, error)
             note_video_trouble(stream_dir, told)
 
+    # Opened once for all attempts: whatever takes its name meanwhile is not what was recorded.
     try:
         fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
@@ -303,6 +304,7 @@ async def _upload(
 
     async def attempt() -> Receipt:
         async with slot:
+            # What somebody deletes while it waits is not to be sent.
             if os.fstat(fd).st_nlink == 0:
                 raise SourceChanged("it was removed")
             return await uploader.upload(FilePlan(segment.video), FileBytes(fd))

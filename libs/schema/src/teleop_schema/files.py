@@ -135,6 +135,8 @@ class FilePlan(Struct, frozen=True, forbid_unknown_fields=True):
     chunks: bytes = b""
 
 
+# Of the SHA-256 of a chunk: 128 bits tell apart more chunks than there are, and the whole file's hash is
+# checked at the end.
 CHUNK_HASH_BYTES = 16
 CHUNK_RECORD_BYTES = 4 + CHUNK_HASH_BYTES
 

@@ -33,10 +33,13 @@ def finish_part(path: Path) -> WaitingSegment | None:
             depth = part.head.depth_unit is not None
             write_mp4(temporary, PartPictures(file, part), len(part.numbers), part.head.fps, depth=depth)
     except EncodingFailed as error:
+        # The next attempt would fail at the same bytes, and hold up what was recorded after them.
         log.error("%s: %s; it is kept as %s.damaged", path, error, path.stem)
         temporary.unlink(missing_ok=True)
         path.rename(path.with_suffix(".damaged"))
         return None
+    # The video gets its name once it is on the disk, its notes follow, and the part goes last: a power cut
+    # leaves a part, which is finished again, or a segment with all that belongs to it.
     with temporary.open("rb") as file:
         os.fchmod(file.fileno(), 0o600)
         os.fsync(file.fileno())

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Sequence
 
 _LENGTH = struct.Struct(">I")
+# A message brings one; what comes beyond these, the kernel closes.
 MAX_FILES = 2
 # More than the table of ten million pictures.
 MAX_MESSAGE_BYTES = 512 * 1024**2

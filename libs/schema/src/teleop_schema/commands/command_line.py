@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+# As argparse ends.
 EXIT_USAGE = 2
 # Python's error for a user without HOME and without a line in /etc/passwd.
 _NO_HOME = "Could not determine home directory."

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from teleop_schema.connections import PREPARE
 
+# Beside MIGRATION_LOCK, which a transaction holds: these indexes are made outside of any.
 INDEX_LOCK = 0x7E1E0C
 # Asked for again and again: what makes the index waits for everyone who waits for a lock within a statement.
 LOCK_EVERY_S = 0.2

@@ -27,6 +27,7 @@ READABLE = (
     "export",
     "session_export",
 )
+# A notebook that leaks connections must leave the services theirs.
 MOST_CONNECTIONS = 10
 # A long statement, or a transaction that somebody left open, holds up migrations and all that waits behind
 # them. Who wants more time for a statement says so. One statement keeps one core busy, and its sorting does

@@ -43,6 +43,7 @@ MAX_PROVENANCE_BYTES = 256 * 1024 * 1024
 # Of what is there already, to be compared.
 MAX_CARD_BYTES = 1024 * 1024
 
+# Like an error of the server, it passes.
 TOO_MANY_REQUESTS = 429
 # The branch moved between the look at it and the commit.
 MOVED = (409, 412)

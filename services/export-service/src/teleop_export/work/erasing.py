@@ -10,6 +10,7 @@ from teleop_export.tables.database import PsycopgPool
 from teleop_export.tables.erasure_table import erase_one
 from teleop_export.work.folders import Folders
 
+# The folders of its exports are looked at meanwhile, and a disk that wakes up takes some seconds.
 TIMEOUT_S = 60.0
 
 

@@ -4,6 +4,7 @@ import time
 
 from teleop_schema.errors import TooManyAttempts
 
+# Addresses remembered in a minute: whoever has millions of them fills no memory, and shares one count.
 MAX_APART = 10_000
 
 

@@ -22,6 +22,7 @@ from teleop_telemetry.access.views import (
     TokenView,
 )
 
+# Somebody waits for the answer, and these tables are small.
 TIMEOUT_S = 10.0
 # A robot that joins again uses its new token at once; the one before works until then.
 LIVE_TOKENS_OF_A_ROBOT = 2

@@ -141,6 +141,7 @@ async def verify_dataset(request: Request) -> Response:
         if wanted.version is not None:
             version_id = (await find_state(connection, robot_id, dataset, wanted.version)).version_id
         objects = await objects_of(connection, dataset_id, version_id)
+    # Reading all bytes may take hours, during which no connection is held.
     verifications: asyncio.Semaphore = request.state.verifications
     async with verifications:
         await verify_objects(pool, store, objects)
