@@ -112,11 +112,11 @@ class Tap:
             self._why_not = "its robot was not connected"
             self._guarded(self._tap_robot, robot)
         else:
-            self._guarded(self._wrap, robot, "connect", self._note_other)
+            self._guarded(self._after, robot, "connect", functools.partial(self._note_other, robot))
 
     def _tap_robot(self, robot: Any) -> None:
         try:
-            self._wrap(robot, "connect", self._wrap_connect)
+            self._after(robot, "connect", functools.partial(self._guarded, self._open_or_say_why))
             self._wrap(robot, "get_observation", self._wrap_get_observation)
             self._wrap(robot, "send_action", self._wrap_send_action)
             self._wrap(robot, "disconnect", self._wrap_disconnect)
@@ -129,28 +129,25 @@ class Tap:
         # On the object, not on its class, because a part of the robot may have the same class.
         setattr(robot, name, wrap(getattr(robot, name)))
 
-    def _note_other(self, connect: Callable[..., Any]) -> Callable[..., Any]:
-        robot = getattr(connect, "__self__", None)
+    def _after(self, robot: Any, name: str, do: Callable[[], None]) -> None:
+        """Call `do` after each call of the robot's method that has not failed."""
 
-        @functools.wraps(connect)
-        def connect_and_note(*args: Any, **kwargs: Any) -> Any:
-            result = connect(*args, **kwargs)
-            name = f"{type(robot).__name__} {getattr(robot, 'id', None) or ''}".strip()
-            if name not in self._others:
-                self._others.append(name)
-                log.warning("backend: %s is not recorded: one process records only one robot", name)
-            return result
+        def wrap(method: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(method)
+            def call_and_do(*args: Any, **kwargs: Any) -> Any:
+                result = method(*args, **kwargs)
+                do()
+                return result
 
-        return connect_and_note
+            return call_and_do
 
-    def _wrap_connect(self, connect: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(connect)
-        def connect_and_open(*args: Any, **kwargs: Any) -> Any:
-            result = connect(*args, **kwargs)
-            self._guarded(self._open_or_say_why)
-            return result
+        self._wrap(robot, name, wrap)
 
-        return connect_and_open
+    def _note_other(self, robot: Any) -> None:
+        name = f"{type(robot).__name__} {getattr(robot, 'id', None) or ''}".strip()
+        if name not in self._others:
+            self._others.append(name)
+            log.warning("backend: %s is not recorded: one process records only one robot", name)
 
     def _wrap_get_observation(self, get_observation: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(get_observation)
