@@ -5,14 +5,17 @@ import json
 import signal
 import sys
 import tarfile
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import pyarrow.parquet as pq
 import pytest
+from teleop_runtime.store.local import LocalStore
 from teleop_schema.identifiers import stored_path
 from teleop_testing.datasets.files import dataset_file, manifest_of
 from teleop_testing.waiting import PATIENCE_S
+from teleop_video_ingest.datasets import repairs
 
 # The real LeRobot: a dataset with video that it closes, then one in whose third episode it is killed -9.
 RECORDER = """
@@ -116,6 +119,31 @@ async def test_a_torn_dataset_becomes_a_whole_version(http, publish, torn, store
     assert unpacked((await http.get(f"{ADDRESS}/restore?version=1")).content) == torn
     assert (await http.get(ADDRESS)).json()["status"] == "repaired"
     assert not list((store_root / ".repair").iterdir())
+
+
+async def test_no_transaction_lasts_as_long_as_a_file_takes(http, publish, torn, monkeypatch):
+    """It has a limit, and a large file on its way to a slow bucket would reach it: the repair would fail."""
+    await publish(torn, episodes=2)
+    begun, held, on_the_way = repairs.transaction, [], []
+
+    @asynccontextmanager
+    async def transaction(*arguments, **options):
+        async with begun(*arguments, **options) as connection:
+            held.append(connection)
+            yield connection
+            held.remove(connection)
+
+    append = LocalStore.append
+
+    async def append_meanwhile(store, *arguments, **options):
+        on_the_way.append(list(held))
+        return await append(store, *arguments, **options)
+
+    monkeypatch.setattr(repairs, "transaction", transaction)
+    monkeypatch.setattr(LocalStore, "append", append_meanwhile)
+    assert (await http.post(f"{ADDRESS}/repair", timeout=PATIENCE_S)).status_code == 201
+    assert on_the_way
+    assert not any(on_the_way)
 
 
 async def test_the_same_repair_again_is_the_same_version(http, publish, torn):

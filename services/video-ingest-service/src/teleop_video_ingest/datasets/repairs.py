@@ -141,8 +141,12 @@ class Repairs:
         """Turn a file of the repaired dataset into an object;
         its row is too young for a sweep to remove it."""
         size_bytes, sha256 = await asyncio.to_thread(_measure, path)
+        # Before the transaction: hours of video may take minutes to a bucket, which no transaction may last.
+        if await self._store.size(sha256) != size_bytes:
+            await self._upload(path, sha256, size_bytes)
         async with transaction(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
             await keep_object(connection, sha256, size_bytes, b"")
+            # A sweep may have removed an old one until now.
             if await self._store.size(sha256) != size_bytes:
                 await self._upload(path, sha256, size_bytes)
         name = stored_path(path.relative_to(root).as_posix())
