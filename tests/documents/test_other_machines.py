@@ -1,4 +1,7 @@
-"""From nothing to a robot on another machine that streams: the commands of the README, one by one."""
+"""From nothing to a robot on another machine that streams: the commands of the README, one by one.
+
+And those of the quickstart, to a dataset on a third machine.
+"""
 
 import os
 import re
@@ -18,6 +21,7 @@ from teleop_testing.waiting import PATIENCE_S
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 HEADING = "## Robots on other machines"
+QUICKSTART = (Path(__file__).parents[2] / "docs/quickstart.md").read_text("utf-8")
 # As many as a newcomer types at most, before the robot's own.
 MOST_COMMANDS = 3
 FRAMES = 120
@@ -53,7 +57,7 @@ def robot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("robot")
 def test_three_commands_let_a_robot_in(commands, server, environment, tmp_path):
-    """Before them it gets nothing; with them every frame arrives."""
+    """Before them it gets nothing; with them every frame arrives, and the quickstart's token exports them."""
     _, address = addresses_for("0.0.0.0")
     if not re.fullmatch(r"[0-9.]+", address):
         pytest.skip("this machine has no network")
@@ -94,3 +98,15 @@ def test_three_commands_let_a_robot_in(commands, server, environment, tmp_path):
     here = f"http://{server.address}/sessions/{client.session_id}/ledger"
     ledger = httpx.get(here, timeout=PATIENCE_S).json()
     assert (ledger["complete"], ledger["committed"]) == (True, FRAMES)
+    assert set(commands[:2]) < set(quickstart_commands())
+    making = next(command for command in quickstart_commands() if " tokens add " in command)
+    exporting = ["export-to-dataset", "--backend_url", url, "--session_id", str(client.session_id)]
+    exporting += ["--repo_id", "lab/pick", "--root", str(tmp_path / "made")]
+    run(shlex.join(exporting), LEROBOT_BACKEND_TOKEN=run(making).strip())
+    assert (tmp_path / "made/meta/info.json").exists()
+
+
+def quickstart_commands() -> list[str]:
+    """What the page has people type where the machines are three."""
+    [section] = re.findall(r"^### If the others.*?^## ", QUICKSTART, re.MULTILINE | re.DOTALL)
+    return [line.split("  #")[0].strip() for line in section.splitlines()]

@@ -240,7 +240,7 @@ async def test_last_lines_correct_a_mistyped_address(make_client, unused_tcp_por
     why, what = client.summary().splitlines()
     address = f"ws://localhost:{unused_tcp_port}"
     assert why == f"1 frame logged, 0 acknowledged by the server: {address}: Connection refused"
-    command = f"python -m lerobot_robot_backend.shipper --backend_url ws://localhost:8000 {client.stream_dir}"
+    command = f"python -m lerobot_robot_backend.shipper --backend_url ws://SERVER:8000 {client.stream_dir}"
     assert what == f"the rest is safe on this disk; if the address is wrong: {command}"
     sent_by = client.progress.summary(1, client.stream_dir, 4711).splitlines()[1]
     assert sent_by.startswith(

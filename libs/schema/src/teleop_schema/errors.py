@@ -130,7 +130,11 @@ class SessionNotFound(NotFound):
     @classmethod
     def of(cls, *session_ids: int, field: str = "session_id") -> Self:
         """The error that names the sessions."""
-        return cls(f"there is no session {', '.join(map(str, session_ids))}", field=field)
+        return cls(
+            f"there is no session {', '.join(map(str, session_ids))}",
+            field=field,
+            hint="GET /sessions lists those that there are",
+        )
 
 
 class MethodNotAllowed(BackendError):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from itertools import pairwise
 
@@ -9,6 +10,8 @@ import pytest
 from teleop_client.exporting import exports
 from teleop_export.api import events
 from teleop_export.making.build import build
+from teleop_testing.backends.reverse_proxies import needs_nginx, nginx
+from teleop_testing.backends.serving import client_of
 from teleop_testing.waiting import PATIENCE_S
 
 
@@ -88,6 +91,29 @@ async def test_quiet_stream_has_a_heartbeat(backend, record, slowly, monkeypatch
     export = await backend.ask(session)
     async with backend.http.stream("GET", f"/exports/{export['id']}/events") as answer:
         assert ": alive" in [line async for line in answer.aiter_lines()]
+
+
+@needs_nginx
+async def test_nginx_with_its_defaults_passes_events_on_at_once(backend, record, tmp_path, monkeypatch):
+    """It would keep some KB together; here the export goes on only once the client has heard of it."""
+    listening = threading.Event()
+
+    def build_once_heard(*parts, **more):
+        assert listening.wait(PATIENCE_S)
+        return build(*parts, **more)
+
+    monkeypatch.setattr("teleop_export.worker.build", build_once_heard)
+    export = await backend.ask(await record(10))
+    directives = f"location / {{ proxy_pass {backend.http.base_url}; }}"
+    async with nginx(tmp_path, directives) as port, client_of(f"127.0.0.1:{port}") as http:
+        try:
+            async with http.stream("GET", f"/exports/{export['id']}/events") as answer:
+                told = (json.loads(line[6:]) async for line in answer.aiter_lines() if line[:6] == "data: ")
+                assert (await anext(told))["status"] in ("queued", "running")
+                listening.set()
+                assert [state["status"] async for state in told][-1] == "done"
+        finally:
+            listening.set()
 
 
 async def test_followers_are_limited(backend, record, slowly, monkeypatch):

@@ -55,7 +55,8 @@ _STATE_BYTES = 4096
 # A folder on every mounted disk, which only root may read.
 LOST_AND_FOUND = "lost+found"
 SHIPPER = "python -m lerobot_robot_backend.shipper"
-CORRECTION = f"{SHIPPER} --backend_url ws://localhost:8000"
+# Typed as it is, it must not send to whatever listens on this machine.
+CORRECTION = f"{SHIPPER} --backend_url ws://SERVER:8000"
 # JSON that nests too deeply raises RecursionError.
 UNREADABLE = (OSError, *DECODE_ERRORS)
 

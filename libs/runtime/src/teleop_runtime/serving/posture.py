@@ -40,7 +40,8 @@ LET_PROXY_SAY = (
 )
 GET_ONE = (
     "a robot joins with the line from `lerobot-backend robots add`; people sign in with a link from "
-    "`lerobot-backend people add`; other programs send `Authorization: Bearer <token>`"
+    "`lerobot-backend people add`; for other programs, `lerobot-backend tokens add` makes a token: "
+    "export-to-dataset reads it in LEROBOT_BACKEND_TOKEN, others send `Authorization: Bearer <token>`"
 )
 
 
