@@ -16,7 +16,7 @@ from teleop_sync_agent.settings import Settings
 
 # Nobody is told when a disk has room again.
 ROOM_AGAIN_S = 5.0
-# After so long the disk is full once more, and not still.
+# After an agent has worked for this long, a full disk is news again, and logged.
 CALM_S = 60.0
 
 log = logging.getLogger(__name__)

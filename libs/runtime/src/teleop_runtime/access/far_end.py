@@ -29,7 +29,9 @@ PORTS = struct.Struct("!HH")
 ENDS = struct.Struct("=16s16sIII")
 # Family, state, timer, retransmissions, the socket as above; then expiry, two queues, uid, inode.
 FOUND = struct.Struct("=BBBB48sIIIII")
+# One socket, in hundreds of bytes, and what later kernels add to it.
 ANSWER_BYTES = 8192
+# The kernel answers at once; without a limit, a lost answer would hold the request forever.
 ANSWER_WITHIN_S = 1.0
 # What the kernel says of an account that this process's user namespace has no number for.
 UNMAPPED = 65_534

@@ -13,7 +13,7 @@ from teleop_schema.errors import Forbidden
 # Of a session's id and of a link's code: nobody can guess them, so their hashes need no salt.
 RANDOM_BYTES = 32
 LINK_LASTS_S = 15 * 60
-# A person signs in again after so long, however much the session was used; without use, sooner
+# A person signs in again after this time, however much the session was used; without use, sooner
 # (`teleop_runtime.signed_in`).
 LASTS_S = 90 * 24 * 3600
 # No page of another host name, and no page of plain HTTP, can set a cookie whose name begins so.

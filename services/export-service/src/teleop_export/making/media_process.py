@@ -25,7 +25,7 @@ log = get_logger(__name__)
 WORKER = command_of("teleop_export.making.media_worker")
 # Started before they are needed: that takes half a second.
 MOST_SPARE = 2
-# Without an answer for so long, it hangs: more than its processor time for a question, on a busy machine.
+# A process that does not answer for this long hangs: it is more than its processor time on a busy machine.
 PATIENCE_S, PICTURE_PATIENCE_S = 600.0, 4.0
 # A process that has closed its socket ends at once.
 ENDS_WITHIN_S = 10.0

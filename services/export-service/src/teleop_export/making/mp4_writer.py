@@ -15,11 +15,11 @@ import numpy as np
 
 from teleop_export.timing.loop_times import Flags, Integers
 
-# Times are told in at least so many ticks per second, as in what FFmpeg writes.
+# Times have at least this many ticks per second, as in what FFmpeg writes.
 MIN_TICKS_PER_S = 10_000
 # Of a chunk's place, of a picture's size, of a keyframe's number; of everything else at most.
 _PLACE_BYTES, _SIZE_BYTES, _KEYFRAME_BYTES, _REST_BYTES = 8, 4, 4, 4096
-# The disk begins to write once so much has come together.
+# The disk begins to write once this much has accumulated.
 WRITE_BACK_BYTES = 16 * 1024 * 1024
 # Elsewhere the kernel neither copies from file to file nor takes this advice.
 _IS_LINUX = sys.platform == "linux"

@@ -34,7 +34,7 @@ _SETTINGS = {
 # Codes of depth stand for what they are: none may become another.
 _DEPTH_SETTINGS = {"preset": "ultrafast", "x265-params": "log-level=error:lossless=1"}
 
-# Pictures are decoded so many before they are shown, as in what LeRobot's encoders write; else its merging
+# A picture is decoded this many earlier than shown, as in what LeRobot's encoders write. Else its merging
 # finds two packets due at once where such a file follows one of these (av.error.ValueError, LeRobot 0.6.1).
 _DECODED_BEFORE_SHOWN = {"h264": 1, "hevc": 1}
 
@@ -50,7 +50,7 @@ _NAL_TYPE_MASK = 0x1F
 # A number that none follows: the first picture of a part comes after none of its segment.
 _NONE_BEFORE = -2
 
-# A file has room for the tables of so many times the pictures that are likely to lie in it.
+# A file has room for the tables of this many times the pictures that it is likely to hold.
 MORE_ROOM = 1.5
 
 

@@ -16,7 +16,7 @@ from teleop_export.timing.loop_times import US_PER_S, Integers
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # An iteration that none reaches: pictures are missing from here to whatever the last one is.
 _FOREVER = 2**62
-# The file's own times are right if they end so many pictures from where the sender says that they do.
+# The file's own times are right if they end within this many pictures of where the sender says that they do.
 AS_IN_THE_FILE = 1.5
 
 

@@ -30,7 +30,7 @@ from teleop_export.planning.views import (
 from teleop_export.tables.database import Connection, PsycopgPool, connect
 from teleop_export.tables.erasure_table import hold_off_erasures
 
-# Each begun by a worker that died: after so many the export is the reason.
+# Each was begun by a worker that died; after this many, the export itself is the likely reason.
 MAX_ATTEMPTS = 10
 NS_PER_US = 1_000
 

@@ -12,10 +12,10 @@ from teleop_schema.files import SILENT_CAMERA_S
 
 from teleop_export.timing.loop_times import US_PER_S, Flags, Integers
 
-# For so long the picture before stands in for pictures that are missing.
+# For this long, the picture before stands in for missing ones.
 SHORT_GAP_S = 0.1
 # A picture is not what the camera sees any more once it is older than LeRobot's cameras let one be
-# (lerobot.cameras.Camera.read_latest), or than so many pictures of a slower camera.
+# (lerobot.cameras.Camera.read_latest), or than this many pictures of a slower camera.
 STALE_S = 0.5
 STALE_PERIODS = 2.0
 

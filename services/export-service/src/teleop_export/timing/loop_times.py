@@ -15,20 +15,20 @@ Flags = npt.NDArray[np.bool_]
 US_PER_S = 1_000_000
 # What a loop was late and made up for within this time was no change of its rate.
 MADE_UP_US = US_PER_S
-# So much of a session, before an episode and after it, tells how late the episode's samples were.
+# This much of a session, before an episode and after it, shows how late the episode's samples were.
 AROUND_S = 3.0
-# The usual step is that of so many at once: loops, and lines, that bring a few at a time are as fast as that.
+# The usual step is measured over this many together: a loop, or a line, may bring a few samples at a time.
 USUAL_STEPS = 8
-# A loop catches up in steps so many times as fast as its usual ones; where such a part of them are, what is
-# usual can't be told from a few at once.
+# A loop catches up in steps this many times as fast as its usual ones. If more than this share of its steps
+# are, a few together do not show what is usual.
 CATCHES_UP, OFTEN = 2, 0.01
-# A session begins late if so much of what it makes up for is made up for in such steps.
+# A session began late if at least this share of what it made up for was made up for in such steps.
 BY_BURSTS = 0.75
-# Its usual step is told by so many times as many at once as it may catch up within.
+# Its usual step is then measured over this many times the steps within which it may catch up.
 EXACTLY = 8
-# Samples that share a time had a pause before them if they would be so many times as slow otherwise.
+# Samples that share a time came after a pause if they would otherwise be this many times as slow as usual.
 PAUSE = 2
-# A clock stood still for so many samples or more that share a time, if they would be so many times as fast.
+# A clock stood still if at least this many samples share a time that is this many times too short for them.
 STOOD_STILL, TOO_FAST = 3, 2
 
 

@@ -20,21 +20,22 @@ from teleop_export.timing.loop_times import (
     usual_step,
 )
 
-# A loop was held up where a step takes so many of its usual ones, and that long: it went on at its rate.
+# A loop was held up in a step that takes longer than this, and than this many usual ones; then it went on at
+# its rate.
 STALL_US = 80_000
 STALL_STEPS = 2.5
-# Where so much of an episode's time has no rows, and at least so many rows, the report names it.
+# The report names a time without rows if it is at least STALL_US, and this many rows, long.
 MISSING_ROWS = 2.5
-# A row that jitter left without a sample gets one of the samples so near to it.
+# A row that jitter left without a sample gets one from at most this many samples away.
 REACH = 8
-# A rate is told of as much as this.
+# The shortest time of which a rate is reported.
 MEASURED_US = US_PER_S
-# How fast a loop was is told of stretches of this time, so that a fast one makes up for no slow one, and of
-# so many of its steps, for what one of them is late says little of many.
+# How fast a loop was is measured in stretches: short, so that a fast one does not make up for a slow one, but
+# of enough steps that a single late one hardly matters.
 STRETCH_US, STRETCH_STEPS = 2 * US_PER_S, 30
-# A loop that is slower than declared by less is taken for what it declared: it plays that much too fast.
+# A loop that is slower than declared by less counts as fast as declared, and plays that much too fast.
 SLOWER = 0.05
-# A rate is the whole number above it if so little is missing.
+# A rate counts as the whole number above it if it is lower by at most this part.
 NEARLY = 0.01
 
 NO_STEPS = np.zeros(0, np.int64)

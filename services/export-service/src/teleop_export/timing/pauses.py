@@ -16,7 +16,7 @@ import numpy as np
 from teleop_export.timing.loop_times import US_PER_S, Flags, Integers, LoopTimes, SampleTimes, elapsed
 
 Spans = tuple[tuple[int, int], ...]
-# Pauses are the rule if so much of an episode's rows are as many iterations apart, give or take so many.
+# Pauses are the rule if this share of an episode's rows are equally far apart, give or take this part of it.
 RULE, ALIKE = 0.9, 1 / 3
 # Fewer rows that are further apart may be so by chance.
 RULED_STEPS, RULED_US = 10, US_PER_S // 2

@@ -15,6 +15,7 @@ from teleop_telemetry.archive.session_files import SessionFiles, is_here
 
 log = get_logger(__name__)
 
+# Its file is written to the store meanwhile.
 NOTE_TIMEOUT_S = 60.0
 # How long a person who has changed something waits for the store.
 AT_ONCE_S = 2.0

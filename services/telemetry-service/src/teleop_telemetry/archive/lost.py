@@ -29,6 +29,7 @@ FIND_TIMEOUT_S = 3600.0
 NOTE_TIMEOUT_S = 30.0
 # Objects per query; five pages of S3's listing.
 LISTED_TOGETHER = 5000
+# In one log line; the rows have all of them.
 TOLD_SESSIONS = 100
 
 MISSING = "it is missing"

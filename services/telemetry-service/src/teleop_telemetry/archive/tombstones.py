@@ -22,6 +22,7 @@ log = get_logger(__name__)
 FOLDER = "erasures"
 # A database that was restored is found out at the start of the services, or an hour after.
 READ_EVERY_S = 3600.0
+# Notes are written to the store while the connection is held.
 TIMEOUT_S = 60.0
 
 UNNOTED = """

@@ -12,6 +12,7 @@ from teleop_schema.errors import StorageUnavailable
 FOLDER = "sessions/known"
 # How far the notes may lag behind the database.
 NOTE_EVERY_S = 60.0
+# A note is written to the store meanwhile.
 TIMEOUT_S = 60.0
 
 TOLD = """

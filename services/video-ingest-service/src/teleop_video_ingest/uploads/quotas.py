@@ -26,6 +26,7 @@ LOOK_EVERY_S = 60.0
 # Of the others, what people see may be this old where something was removed.
 COUNT_OTHERS_EVERY_S = 3600.0
 READ_TIMEOUT_S = 10.0
+# Counting a million files takes seconds, and more beside those who write.
 COUNT_TIMEOUT_S = 120.0
 
 

@@ -21,7 +21,7 @@ from teleop_runtime.proxies import (
 log = get_logger(__name__)
 
 SETTING = "LEROBOT_BACKEND_PROXIES"
-# Machines whose headers were ignored are logged once each, up to so many.
+# Machines whose headers were ignored are logged once each, up to this many.
 MAX_LOGGED = 16
 PREFIX = "lerobot.prefix"
 WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}

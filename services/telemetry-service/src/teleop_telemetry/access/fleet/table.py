@@ -31,7 +31,7 @@ MAX_WAITING = 100
 MAX_WAITING_OF_ADDRESS = 10
 # A fleet is switched on when it is, and approved when somebody comes.
 POOL_LASTS_S = 7 * 24 * 3600
-# A robot hears of its refusal for so long.
+# For this time, a refused robot that asks again is told of it.
 FORGET_S = 24 * 3600
 
 ADD_POOL = """
