@@ -77,7 +77,7 @@ async def test_what_nobody_can_look_into_for_long_is_told(film, looks, database,
         await looks.check()
         await database.connection.execute(DUE)
         await looks.look()
-    with pytest.raises(RuntimeError, match=r"1 video chunks .*000000.mp4: .*\(SIGKILL\)"):
+    with pytest.raises(RuntimeError, match=r"1 video chunk can't be exported .*000000.mp4: .*\(SIGKILL\)"):
         await looks.check()
     monkeypatch.undo()
     await database.connection.execute(DUE)
