@@ -15,17 +15,21 @@ from teleop_runtime.logs import configure_logs, get_logger
 from teleop_runtime.serving.app import Running, ServicePart, assemble_for
 from teleop_runtime.serving.serve import adapt_uvicorn
 from teleop_runtime.settings import load_settings
+from teleop_runtime.trouble import FULL, ROOM
+from teleop_schema.errors import NoSpace
 from teleop_schema.migrate import migrate
 from teleop_telemetry.app import telemetry_part
 from teleop_video_ingest.app import ingest_part
 
-from teleop_backend.postgres import EmbeddedPostgres, running
+from teleop_backend.postgres import EmbeddedPostgres, PostgresFailed, running
 from teleop_backend.reading import prepare_reader
 from teleop_backend.settings import LocalSettings, postgres_of
 from teleop_backend.tls import ServerTls, tls_for
 
 log = get_logger(__name__)
 
+# PostgreSQL writes its log (WAL) to files of this size, and needs room for one to recover.
+LOG_FILE_BYTES = 16 * 1024 * 1024
 # How long a dead PostgreSQL goes unnoticed; services wait for it meanwhile.
 WATCH_EVERY_S = 1.0
 # No robot can have this name, because it begins with a dot.
@@ -49,10 +53,18 @@ def postgres_part(postgres: EmbeddedPostgres) -> ServicePart:
 
 
 async def _keep_running(postgres: EmbeddedPostgres) -> None:
-    """Start the database again if it has died; the services wait for it meanwhile."""
+    """Start the database again if it has died; the services wait for it meanwhile.
+
+    Raises NoSpace if its disk is full: without room for its log, PostgreSQL ends, and does not start.
+    """
     if postgres.pid is None:
         log.error("PostgreSQL has died, starting it again", log=str(postgres.log))
-        await asyncio.to_thread(postgres.ensure_running)
+        try:
+            await asyncio.to_thread(postgres.ensure_running)
+        except (PostgresFailed, OSError) as error:
+            if postgres.free_bytes < LOG_FILE_BYTES:
+                raise NoSpace(FULL, hint=ROOM) from error
+            raise
 
 
 def create_app(settings: LocalSettings, tls: ServerTls | None = None) -> Starlette:

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from teleop_runtime.background import Background
 from teleop_runtime.gate import access_part
 from teleop_runtime.postgres.erasing import ERASE_EVERY_S, Erasing
-from teleop_runtime.postgres.pool import Pool, check_database, open_pool
+from teleop_runtime.postgres.pool import Pool, check_database, check_room, open_pool
 from teleop_runtime.serving.app import Running, ServicePart, assemble_for
 from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.store import Store, open_store
@@ -131,6 +131,7 @@ async def _running(
             # Never makes the service unready: uploads must not be kept away,
             # because they are still stored.
             told={
+                "room of the database": partial(check_room, pool),
                 "video": looks.check,
                 "checks of video": prober.check,
                 "quotas": quotas.check_all,

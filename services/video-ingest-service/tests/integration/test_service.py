@@ -2,6 +2,7 @@
 
 import os
 
+from teleop_runtime.postgres import pool
 from teleop_testing.datasets.files import encode_video, video_file
 from teleop_testing.waiting import until
 
@@ -99,3 +100,29 @@ async def test_it_is_not_ready_while_nothing_fits(http, monkeypatch):
         assert (answer.status_code, "is full" in answer.json()["store"]) == (503, True)
         assert answer.json()["store"].endswith("; free some space on the server's disk, then upload again")
     assert (await http.get("/readyz")).status_code == 200
+
+
+async def test_a_full_disk_of_the_database_is_told(http, database, monkeypatch):
+    """By the refusal of each file, and by readiness, which goes on: what is stored can still be read."""
+    monkeypatch.setattr(pool, "FULL_TOLD_S", 1.0)
+    await database.fail_inserts("true", "53100", table="upload")
+    about = {"robot_id": "robot_A", "dataset": "me/ds", "path": "data/file-000.parquet"}
+
+    async def sent() -> int:
+        answer = await http.post("/upload/sync", data=about, files={"file": ("file.bin", b"PAR1")})
+        return answer.status_code
+
+    async def readiness() -> dict[str, str]:
+        return (await http.get("/readyz")).json()
+
+    assert await sent() == 507
+    ready = await readiness()
+    assert ready["status"] == "ready"
+    assert "the disk of the database is full; free some space" in ready["room of the database"]
+    await database.heal()
+    assert await sent() == 201
+
+    async def told_no_more() -> bool:
+        return "room of the database" not in await readiness()
+
+    await until(told_no_more)

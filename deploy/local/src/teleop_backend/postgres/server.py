@@ -170,6 +170,11 @@ class EmbeddedPostgres:
         return pid
 
     @property
+    def free_bytes(self) -> int:
+        """Room on its disk."""
+        return shutil.disk_usage(self.folder).free
+
+    @property
     def programs(self) -> Programs:
         """What it runs; raises PostgresFailed if there is nothing that can be run."""
         return find_programs(self._named)

@@ -1,19 +1,21 @@
 """Connections to PostgreSQL."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import asyncpg
 from teleop_schema.connections import DURABLE, PREPARE
-from teleop_schema.errors import BackendError, StorageUnavailable
+from teleop_schema.errors import BackendError, NoSpace, StorageUnavailable
 
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pulse import ANSWER_WITHIN_S, Pulse, patiently, soon
 from teleop_runtime.postgres.readiness import REVISION, STATE, judge
 from teleop_runtime.serving.app import CannotStart
 from teleop_runtime.serving.starting import tell_waiting
-from teleop_runtime.trouble import USED_UP, trouble_of
+from teleop_runtime.trouble import FULL, ROOM, USED_UP, trouble_of
 
 log = get_logger(__name__)
 
@@ -26,6 +28,8 @@ CONNECT_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 1.0
 # Time limit for resetting a connection; one that can't even do that is dropped.
 ROLLBACK_TIMEOUT_S = 5.0
+# A full disk is told for so long after something did not fit: as long as robots and agents pause at most.
+FULL_TOLD_S = 60.0
 # Pause between attempts while the database is away at the start.
 RETRY_S = 1.0
 SHARED_SESSIONS = (
@@ -35,6 +39,8 @@ SHARED_SESSIONS = (
 
 # Of the pools that are open; asyncpg's own class has no place for it.
 _pulses: dict[Pool, Pulse] = {}
+# When the database last had no room for what was written through a pool, by the monotonic clock.
+_full_at: dict[Pool, float] = {}
 
 
 @asynccontextmanager
@@ -49,6 +55,7 @@ async def open_pool(database_url: str, *, max_size: int) -> AsyncIterator[Pool]:
         yield pool
     finally:
         del _pulses[pool]
+        _full_at.pop(pool, None)
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await pool.close()
@@ -123,6 +130,15 @@ async def check_database(pool: Pool) -> None:
     judge(read_only=state["read_only"], migrated=state["migrated"], revision=revision)
 
 
+async def check_room(pool: Pool) -> None:
+    """For people who ask whether a service is ready: raises NoSpace if the database's disk was full lately.
+
+    Reading goes on then, and only whoever writes finds out.
+    """
+    if time.monotonic() - _full_at.get(pool, -math.inf) < FULL_TOLD_S:
+        raise NoSpace(FULL, hint=ROOM)
+
+
 async def once_usable[T](ask: Callable[[], Awaitable[T]]) -> T:
     """The result of `ask`, after waiting until the database answers and is migrated."""
     while True:
@@ -153,7 +169,9 @@ async def connected(pool: Pool, *, timeout_s: float) -> AsyncIterator[Connection
             await soon(connection.execute("SELECT"))
             async with asyncio.timeout(timeout_s):
                 yield connection
-        except (asyncpg.PostgresError, BackendError):
+        except (asyncpg.PostgresError, BackendError) as error:
+            if isinstance(error, asyncpg.DiskFullError):
+                _note_full(pool)
             raise
         except BaseException:
             connection.terminate()
@@ -208,6 +226,13 @@ async def transaction(pool: Pool, *, timeout_s: float, snapshot: bool = False) -
         except (asyncpg.PostgresError, BackendError):
             await _roll_back(connection)
             raise
+
+
+def _note_full(pool: Pool) -> None:
+    last = _full_at.get(pool, -math.inf)
+    _full_at[pool] = now = time.monotonic()
+    if now - last >= FULL_TOLD_S:
+        log.error(FULL, hint=ROOM)
 
 
 async def _roll_back(connection: Connection) -> None:
