@@ -1,5 +1,6 @@
 """The service behind nginx, set up as docs/telemetry-protocol.md has it, and as by who has not read it."""
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 from teleop_testing.backends.reverse_proxies import needs_nginx, nginx
 from teleop_testing.robots.lines import connect
-from teleop_testing.waiting import until
+from teleop_testing.waiting import PATIENCE_S, until
 from websockets.exceptions import InvalidStatus
 
 DOCUMENT = Path(__file__).parents[2] / "docs/telemetry-protocol.md"
@@ -34,6 +35,27 @@ async def test_as_documented(service, database, tmp_path):
                 "SELECT status = 'interrupted' FROM teleop_session ORDER BY id DESC LIMIT 1"
             )
         )
+
+
+IMPATIENT_S = 15
+UPGRADING = (
+    'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";'
+    f" proxy_read_timeout {IMPATIENT_S}s; proxy_send_timeout {IMPATIENT_S}s;"
+)
+
+
+@pytest.mark.long("a robot says nothing for longer than nginx waits")
+async def test_an_idle_connection_outlives_the_time_outs(service, tmp_path):
+    """The service's pings pass through nginx in time, although the client itself sends nothing."""
+    async with (
+        nginx(tmp_path, ALONE.format(port=service.port, more=UPGRADING)) as port,
+        connect(f"ws://127.0.0.1:{port}/ws/log/robot_A", ping_interval=None) as line,
+    ):
+        await asyncio.sleep(2 * IMPATIENT_S)
+        await line.send(json.dumps({"observation": {"a": 0}}))
+        async with asyncio.timeout(PATIENCE_S):
+            while json.loads(await line.recv()).get("next") != 1:
+                pass
 
 
 # What is missing in each: everything; both headers; `Connection`.

@@ -256,7 +256,7 @@ class Agent:
                 trouble = self._trouble(of_spool=not spool_done.is_set())
                 async with self._backend() as backend:
                     if why := await why_away(backend, PING_S):
-                        raise ServerAway(f"no backend could be reached for {timeout_s:g} seconds: {why}")
+                        raise ServerAway.of(why, after_s=timeout_s)
                 if trouble is not None:
                     raise Stuck(f"no progress for {timeout_s:g} seconds: {trouble}")
                 # Large files are being hashed, here or on the server.

@@ -1,6 +1,7 @@
 """What can go wrong for the agent as a whole."""
 
 import errno
+from typing import Self
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 # A person has to change something.
@@ -32,6 +33,12 @@ class ServerAway(AgentError):
     """No backend could be reached within the time allowed."""
 
     exit_code = 75
+
+    @classmethod
+    def of(cls, why: object, *, after_s: float | None = None) -> Self:
+        """What people read, with what to look at; `after_s` seconds of trying."""
+        tried = "" if after_s is None else f" for {after_s:g} seconds"
+        return cls(f"no backend could be reached{tried}: {why}; is it running, and is this its address?")
 
 
 class Stuck(Failed):

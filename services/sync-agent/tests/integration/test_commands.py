@@ -291,6 +291,7 @@ async def test_a_server_out_of_reach(tmp_path, outputs):
     done = Commands(tmp_path, "http://127.0.0.1:9", outputs).once("--timeout", "1")
     assert done.returncode == 75, done.stderr
     assert "no backend could be reached for 1 seconds: http://127.0.0.1:9: Connection refused" in done.stderr
+    assert "is it running, and is this its address?" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ async def verify(chosen: argparse.Namespace, robots: list[tuple[str, AgentState]
             found = await compare(row, robot_id, backend)
     except HttpFailure as error:
         if error.code is None:
-            raise ServerAway(f"no backend could be reached: {error}") from error
+            raise ServerAway.of(error) from error
         print(f"{row.name}: {error}", file=sys.stderr)
         return False
     for path, problem in found.problems:
@@ -95,9 +95,7 @@ async def fetch(chosen: argparse.Namespace) -> bool:
             folder = await persevere(attempt, report=patience.report)
         except GaveUp as gave_up:
             if gave_up.error.code is None:
-                raise ServerAway(
-                    f"no backend could be reached for {PATIENCE_S:g} seconds: {gave_up.error}"
-                ) from gave_up
+                raise ServerAway.of(gave_up.error, after_s=PATIENCE_S) from gave_up
             print(f"{chosen.dataset}: {gave_up}", file=sys.stderr)
             return False
         except Refused as error:
