@@ -10,6 +10,7 @@ from urllib.parse import quote, urljoin
 import aiohttp
 import msgspec
 from teleop_schema.decoding import DECODE_ERRORS
+from teleop_schema.words import shown
 
 from teleop_client.address import check_backend_url
 from teleop_client.credentials import Tokens, UnusableCredentials
@@ -29,14 +30,14 @@ PROXY_LIMIT = "; does a proxy on the way limit the size of requests? In nginx: c
 
 
 class HttpFailure(Exception):
-    """The backend did not do what was requested; the text says why.
+    """The backend did not do what was requested; the text says why, and is fit for terminals and logs.
 
     problem  the backend's problem document; None if the backend was not reached
     code     the problem's
     """
 
     def __init__(self, detail: str, problem: Problem | None = None) -> None:
-        super().__init__(detail)
+        super().__init__(shown(detail))
         self.problem = problem
         self.code = None if problem is None else problem.code
 

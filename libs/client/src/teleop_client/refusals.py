@@ -16,6 +16,7 @@ import re
 import msgspec
 from msgspec import Struct
 from teleop_schema.decoding import DECODE_ERRORS
+from teleop_schema.words import shown
 
 # The backend names its problems like this in all releases; nobody else does.
 _OWN = "urn:lerobot-backend:"
@@ -48,7 +49,7 @@ class Problem(Struct, frozen=True, kw_only=True):
 
 
 def read_problem(body: bytes) -> Problem | None:
-    """The backend's problem document; None if the body is something else,
+    """The backend's problem document, fit for terminals and logs; None if the body is something else,
     because somebody else has answered."""
     try:
         problem = msgspec.json.decode(body, type=Problem)
@@ -56,7 +57,14 @@ def read_problem(body: bytes) -> Problem | None:
         return None
     if not problem.type.startswith(_OWN):
         return None
-    return msgspec.structs.replace(problem, hint=hint_for(problem.detail, problem.hint))
+    hint = hint_for(problem.detail, problem.hint)
+    return msgspec.structs.replace(
+        problem,
+        code=shown(problem.code),
+        detail=shown(problem.detail),
+        field=problem.field and shown(problem.field),
+        hint=hint and shown(hint),
+    )
 
 
 def hint_for(detail: str, hint: str | None) -> str | None:

@@ -19,6 +19,12 @@ STALL_S = 60.0
 # How soon one side notices that the other has made room, has sent something, or has ended.
 _ROOM_POLL_S = 0.01
 _PIECE_POLL_S = 0.05
+# A name of MAX_PATH_BYTES, and the time in full.
+MAX_EXTENDED_BYTES = 64 * 1024
+# What the backend writes: files, folders, and in front of each what its head has no room for. Another kind is
+# a link to elsewhere, a device, or a list of any length.
+_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
+_KINDS = (*_FILES, tarfile.DIRTYPE, tarfile.XHDTYPE)
 
 
 async def unpack_from(
@@ -34,14 +40,13 @@ async def unpack_from(
 
     A download that is interrupted is continued where it stopped, as long as `report` does not raise.
 
-    advance  called with the size of what has been received, and that of the whole archive (0: not known), in
-             bytes
+    advance  called with the size of what has been received, and that of the whole archive, in bytes
     report   called with the reason of each interruption
     most_bytes
-             more than the archive can have, as announced before; None: nothing was
+             more than the archive can have, as announced before; None: as its own answer says
 
-    Raises Refused, also for an archive that is longer than that, Interrupted if another attempt has to start
-    from the beginning, and at once whatever `unpack` or `report` raises.
+    Raises Refused, also for an archive that is longer than that, or unlike those of the backend; Interrupted
+    if another attempt has to start from the beginning; and at once whatever `unpack` or `report` raises.
     """
     pipe = _Pipe()
     unpacking = asyncio.create_task(asyncio.to_thread(read_archive, cast(BinaryIO, pipe), unpack))
@@ -53,7 +58,7 @@ async def unpack_from(
             if unpacking.done():
                 return False
             await asyncio.sleep(_ROOM_POLL_S)
-        if most_bytes is not None and download.arrived_bytes > most_bytes:
+        if download.arrived_bytes > (most_bytes or download.total_bytes):
             raise Refused(f"{backend.url} sends more than it has announced: {address} is not believed")
         advance(len(piece), download.total_bytes)
         return not unpacking.done()
@@ -72,7 +77,7 @@ async def unpack_from(
 class _Download:
     """An archive that arrives in one or more requests.
 
-    total_bytes    0: not known
+    total_bytes    0: before the first answer
     arrived_bytes  in all requests together
     """
 
@@ -95,25 +100,50 @@ class _Download:
                 if before and response.status != HTTPStatus.PARTIAL_CONTENT:
                     return False
                 self._etag = response.headers.get("ETag")
-                self.total_bytes = self.total_bytes or response.content_length or 0
+                if response.content_length is None:
+                    raise Refused(f"{self._backend.url} does not say how long {self._address} is")
+                self.total_bytes = self.total_bytes or response.content_length
                 async for piece in response.content.iter_chunked(PIECE_BYTES):
                     deadline.reschedule(asyncio.get_running_loop().time() + STALL_S)
                     self.arrived_bytes += len(piece)
                     if not await take(piece):
                         break
         except Interrupted as error:
-            progressed = self.arrived_bytes > before
-            raise Interrupted(str(error), error.problem, progressed=progressed) from error
+            error.progressed = self.arrived_bytes > before
+            raise
         return True
 
 
+class _Member(tarfile.TarInfo):
+    """A member of an archive of the backend. tarfile reads what is in front of one into memory, however long
+    that is said to be."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type not in _KINDS:
+            raise Refused(f"the archive holds {self.name[:100]!r}, which is neither a file nor a folder")
+        if self.type not in _FILES and self.size > MAX_EXTENDED_BYTES:
+            raise Refused(f"the archive holds {self.size} bytes about a file")
+        member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return member
+
+    def _refuse_sparse(self, *_about: object) -> None:
+        raise Refused(f"the archive holds {self.name[:100]!r} with holes")
+
+    # A list of the holes can have any length, too.
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
+
+
 def read_archive(stream: BinaryIO, unpack: Callable[[tarfile.TarFile], None]) -> None:
-    """Call `unpack` with the archive in the stream, to be read once; raises Interrupted if it is cut off."""
+    """Call `unpack` with the archive in the stream, to be read once; raises Interrupted if it is cut off,
+    Refused if it is none that the backend makes."""
     try:
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive:
             unpack(archive)
     except tarfile.TarError as error:
         raise Interrupted(f"the archive was cut off: {error}") from error
+    except RecursionError:
+        # Each may describe the one after it, without end.
+        raise Refused("the archive holds nothing but descriptions of files") from None
 
 
 class _Pipe:

@@ -11,6 +11,8 @@ import msgspec
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from teleop_client.backend_http import BackendHttp, Interrupted
+from teleop_client.tar_stream import unpack_from
 from teleop_testing.waiting import PATIENCE_S
 
 DATA = b"rows" * 200_000
@@ -41,7 +43,7 @@ class Backend:
     answers    (method, end of the address) -> what is answered instead, one after the other
     cut_after  of the archive only so many bytes come, once each
     changes    whether it is another archive each time
-    announces  size of the archive, instead of the real one
+    announces  size of the archive, instead of the real one; 0: none
     ranges     what was asked for of the archive
     error      with which the export fails
     """
@@ -83,7 +85,9 @@ class Backend:
         if asked and request.headers["If-Range"] == etag:
             begin = int(asked.removeprefix("bytes=").removesuffix("-"))
         content = content[begin:]
-        headers = {"Content-Length": str(self.announces or len(content)), "ETag": etag}
+        headers = {"ETag": etag}
+        if self.announces is None or self.announces:
+            headers["Content-Length"] = str(self.announces or len(content))
         answer = web.StreamResponse(status=206 if begin else 200, headers=headers)
         await answer.prepare(request)
         if self.cut_after:
@@ -192,3 +196,36 @@ async def test_an_archive_that_the_disk_has_no_room_for(backend, tmp_path):
     assert status == 75, said
     assert "GB free, and the export needs 1000000000.00 GB" in said
     assert not list(tmp_path.iterdir())
+
+
+async def test_an_archive_of_any_length_is_refused(backend, tmp_path):
+    """Whoever does not say how much comes could fill the disk."""
+    backend.announces = 0
+    status, said = await run(backend, tmp_path / "made")
+    assert (status, "does not say how long /exports/1/archive is" in said) == (1, True), said
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_backend_draws_nothing_on_the_terminal(backend, tmp_path):
+    """Whatever it answers."""
+    backend.error = {"code": "x", "detail": "\x1b[2Jall is well\r\n", "hint": "\u202e", "retryable": False}
+    _, said = await run(backend, tmp_path / "made")
+    assert r"error: \x1b[2Jall is well\r\n" in said
+    assert r"hint: \u202e" in said
+    assert "\x1b" not in said
+
+
+async def test_a_download_waits_as_long_as_the_backend_says(backend):
+    """`persevere` hears of it."""
+    busy = problem(429, True)
+    busy.headers["Retry-After"] = "30"
+    backend.answers["GET", "/archive"] = [busy]
+    async with BackendHttp(backend.url) as http:
+        with pytest.raises(Interrupted) as caught:
+            await unpack_from(http, "/exports/1/archive", tarfile.TarFile.getmembers, print, stumble)
+    assert caught.value.retry_after_s == 30
+
+
+def stumble(error: Interrupted) -> None:
+    """Give up at once."""
+    raise error

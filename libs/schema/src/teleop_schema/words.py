@@ -1,5 +1,7 @@
 """Wording that reports and terminals share: counts, sizes, frames left out, and episodes cut off. Pure."""
 
+import unicodedata
+
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 CUT_OFF = "its recorder died before the episode was saved"
 
@@ -7,6 +9,24 @@ CUT_OFF = "its recorder died before the episode was saved"
 def counted(count: int, noun: str) -> str:
     """`1 episode`, `2 episodes`: the number with its noun, which is told in the singular."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def shown(text: str) -> str:
+    """The text as one line for a terminal or a log, whoever has written it: what can't be seen, or changes
+    what is seen (line breaks, escape sequences, marks of direction), is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(each if _is_visible(each) else each.encode("unicode_escape").decode() for each in text)
+
+
+def shown_lines(text: str) -> str:
+    """The same of several lines."""
+    return "\n".join(map(shown, text.split("\n")))
+
+
+def _is_visible(character: str) -> bool:
+    # Python counts no space but the common one.
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def size_text(size_bytes: float) -> str:

@@ -26,6 +26,7 @@ from teleop_client.persevering import persevere
 from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_robot_id
+from teleop_schema.words import shown
 
 from teleop_sync_agent.errors import AgentError, Failed, ServerAway
 from teleop_sync_agent.joining import (
@@ -100,12 +101,16 @@ def join_here(text: str, robot_id: str | None, *, ask: bool) -> str:
 
 async def _ask(line: Line, robot_id: str) -> None:
     def tell(code: str, pin: str | None) -> None:
-        print(f"{robot_id} waits until an admin of {line.backend_url} approves", f"  code  {code}", sep="\n")
+        print(
+            f"{robot_id} waits until an admin of {line.backend_url} approves",
+            f"  code  {shown(code)}",
+            sep="\n",
+        )
         if pin is not None:
             print(
                 f"  pin   {pin}\n        must be the one that `robots waiting` shows there: compare it first"
             )
-        print(f"on the server: lerobot-backend robots waiting, then robots approve {code}", flush=True)
+        print(f"on the server: lerobot-backend robots waiting, then robots approve {shown(code)}", flush=True)
 
     if not await _has_joined(line.backend_url, robot_id):
         await ask_to_join(line, robot_id, tell, patient=False)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.commands.variables import mistyped
+from teleop_schema.words import shown, shown_lines
 
 from teleop_sync_agent.errors import AgentError, Failed
 from teleop_sync_agent.keeping.state import AgentState, default_state_dir, find_states, state_path
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(chosen.command(chosen))
     except AgentError as error:
-        print(f"sync-agent: {error}", file=sys.stderr)
+        print(f"sync-agent: {shown_lines(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -305,7 +306,7 @@ def _once(chosen: argparse.Namespace) -> int:
             raise Failed("stopped before everything was uploaded")
         notes = [line for tended in agent.datasets.tended.values() for line in describe_unusual(tended.row)]
         for line in dict.fromkeys([*notes, *unsafe]):
-            print(line, file=sys.stderr)
+            print(shown(line), file=sys.stderr)
         return EXIT_FAILED if unsafe else EXIT_OK
     finally:
         agent.close()
@@ -342,11 +343,11 @@ def _status(chosen: argparse.Namespace) -> int:
     # In a pipe, each name must stay in one piece.
     console = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
     for status in found:
-        console.print(headline(status), markup=False, highlight=False, soft_wrap=True)
+        console.print(shown_lines(headline(status)), markup=False, highlight=False, soft_wrap=True)
         if status.datasets:
             console.print(table(status.datasets))
         for note in notes(status.datasets):
-            console.print(note, markup=False, highlight=False, soft_wrap=True)
+            console.print(shown(note), markup=False, highlight=False, soft_wrap=True)
     return EXIT_OK
 
 

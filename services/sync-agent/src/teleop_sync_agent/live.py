@@ -32,8 +32,8 @@ async def show_progress(datasets: Datasets, console: Console) -> None:
     before, root.handlers = root.handlers, [handler]
     bars: dict[str, TaskID] = {}
     columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-        TextColumn("{task.fields[trouble]}"),
+        TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        TextColumn("{task.fields[trouble]}", markup=False),
     )  # fmt: skip
     try:
         with Progress(*columns, console=console, transient=True) as shown:

@@ -5,6 +5,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from teleop_schema.words import shown
+
 # Attributes that every record has; all others were given as `extra`.
 _COMMON = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -31,7 +33,7 @@ class PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         fields = "  ".join(f"{name}={value}" for name, value in fields_of(record).items())
-        line = f"{time} {record.getMessage()}  {fields}".rstrip()
+        line = shown(f"{time} {record.getMessage()}  {fields}".rstrip())
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

@@ -159,6 +159,7 @@ def table(rows: Iterable[DatasetRow]) -> "Table":
     Notes are no column: they are sentences, and would make it wider than a page (`notes`).
     """
     from rich.table import Table
+    from rich.text import Text
 
     shown = Table()
     for name in ("dataset", "state", "episodes", "on server", "left", "rate"):
@@ -167,7 +168,7 @@ def table(rows: Iterable[DatasetRow]) -> "Table":
         left = row.bytes_total - row.bytes_done
         sending = row.state == "sending"
         shown.add_row(
-            row.name,
+            Text(row.name),
             describe_state(row),
             f"{row.saved_episodes} of {row.total_episodes}",
             size_text(row.size_bytes),

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from teleop_client.tar_stream import read_archive
-from teleop_client.uploading import Interrupted
+from teleop_client.tar_stream import MAX_EXTENDED_BYTES, read_archive
+from teleop_client.uploading import Interrupted, Refused
 from teleop_sync_agent.errors import AgentError
 from teleop_sync_agent.restoring.backups import StoredFile, differences
 from teleop_sync_agent.restoring.restoring import unpack
@@ -24,7 +24,7 @@ def told(files: dict[str, bytes]) -> dict[str, StoredFile]:
     }
 
 
-def unpacked(stream: io.BytesIO, folder: Path) -> None:
+def unpacked(stream: io.IOBase, folder: Path) -> None:
     """Unpack the archive of the dataset, which is to hold FILES."""
     read_archive(stream, partial(unpack, folder=folder, dataset="me/picking", files=told(FILES)))
 
@@ -73,7 +73,7 @@ def test_links(tmp_path: Path):
     """An archive has no links."""
     link = tarfile.TarInfo("me/picking/meta/info.json")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-    with pytest.raises(AgentError, match="not a file of the dataset"):
+    with pytest.raises(Refused, match="neither a file nor a folder"):
         unpacked(archive({}, link), tmp_path)
 
 
@@ -110,3 +110,60 @@ def test_more_bytes_than_the_server_listed(tmp_path: Path):
     with pytest.raises(AgentError, match=r"holds 10000000 bytes of .*; the server listed 4000"):
         unpacked(archive(of_dataset(files)), tmp_path)
     assert "data/file-000.parquet" not in contents(tmp_path)
+
+
+def head(kind: bytes, size_bytes: int) -> bytes:
+    """The head of a member of that kind, as anybody can write it."""
+    member = tarfile.TarInfo("me/picking/x.json")
+    member.type, member.size = kind, size_bytes
+    return member.tobuf(tarfile.USTAR_FORMAT)
+
+
+class Endless(io.RawIOBase):
+    """An archive that goes on with zeros; counts what is read."""
+
+    def __init__(self, begin: bytes) -> None:
+        self._begin = io.BytesIO(begin)
+        self.read_bytes = 0
+
+    def read(self, size: int = -1) -> bytes:
+        self.read_bytes += size
+        assert self.read_bytes < 10 * MAX_EXTENDED_BYTES, "it was read into memory"
+        return self._begin.read(size).ljust(size, b"\0")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.SOLARIS_XHDTYPE,
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+        tarfile.GNUTYPE_SPARSE,
+        tarfile.SYMTYPE,
+        tarfile.LNKTYPE,
+        tarfile.CHRTYPE,
+    ],
+)
+def test_what_is_about_a_file_takes_no_memory(tmp_path: Path, kind: bytes):
+    """tarfile would read all of it before anybody sees the file, 7 GB as well as 7 bytes."""
+    with pytest.raises(Refused, match="the archive holds"):
+        unpacked(Endless(head(kind, 7 * 1024**3)), tmp_path)
+    assert contents(tmp_path) == {}
+
+
+def test_holes_of_a_file_are_refused(tmp_path: Path):
+    """Their list is in the file itself, and has any length."""
+    member = tarfile.TarInfo("me/picking/meta/info.json")
+    member.size = 7 * 1024**3
+    member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "1"}
+    begin = member.tobuf(tarfile.PAX_FORMAT) + b"999999999\n".ljust(512, b"1")
+    with pytest.raises(Refused, match="with holes"):
+        unpacked(Endless(begin), tmp_path)
+
+
+def test_descriptions_without_end_are_refused(tmp_path: Path):
+    """One of another one, and so on."""
+    with pytest.raises(Refused, match="nothing but descriptions"):
+        unpacked(io.BytesIO(head(tarfile.XHDTYPE, 0) * 100_000), tmp_path)

@@ -14,6 +14,7 @@ from teleop_schema.commands.command_line import Parser
 from teleop_schema.commands.variables import mistyped
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_repo_id
+from teleop_schema.words import shown
 
 from teleop_client.address import backend_url_option
 from teleop_client.credentials import Tokens
@@ -50,9 +51,9 @@ def main() -> None:
 
 
 def _end(status: int, error: str, hint: str | None) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {shown(error)}", file=sys.stderr)
     if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+        print(f"hint: {shown(hint)}", file=sys.stderr)
     raise SystemExit(status)
 
 
@@ -214,11 +215,11 @@ async def export(arguments: argparse.Namespace, output: TextIO) -> None:
         with showing(output) as progress:
             made = await backend.follow(asked["id"], progress)
             await backend.fetch(asked["id"], target, progress, is_dataset=arguments.format == DATASET)
-        print("\n".join(summary(made, target, arguments)))
+        print("\n".join(map(shown, summary(made, target, arguments))))
         if arguments.push_to_hub:
             with showing(output) as progress:
                 commit_url = await backend.follow_push(asked["id"], progress)
-            print(f"on the Hub: {commit_url}")
+            print(f"on the Hub: {shown(commit_url)}")
 
 
 def request_of(arguments: argparse.Namespace) -> dict[str, Any]:

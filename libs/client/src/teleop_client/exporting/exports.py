@@ -173,6 +173,8 @@ def _in_words(error: HttpFailure) -> ExportError:
     """The error text for a person after a failed request."""
     retryable = isinstance(error, Interrupted)
     problem = error.problem
+    if problem is None and not retryable:
+        return ExportError(str(error))
     if problem is None:
         hint = "is it running, and is this its address? Set it with --backend_url or LEROBOT_BACKEND_URL"
         return ExportError(f"cannot reach the backend: {error}", hint, retryable=retryable)

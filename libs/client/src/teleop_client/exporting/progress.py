@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from teleop_schema.words import shown
 from tqdm import tqdm
 
 from teleop_client.exporting import exports
@@ -41,13 +42,13 @@ class Bars:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         if stage not in self._bars:
-            self._bars[stage] = tqdm(desc=_WORDS.get(stage, stage), file=self._output, bar_format=_BAR)
+            self._bars[stage] = tqdm(desc=_words(stage), file=self._output, bar_format=_BAR)
         bar = self._bars[stage]
         bar.total = total
         bar.update(done - bar.n)
 
     def note(self, line: str) -> None:
-        tqdm.write(line, file=self._output)
+        tqdm.write(shown(line), file=self._output)
 
     def close(self) -> None:
         """Leave the bars as they are now."""
@@ -65,7 +66,12 @@ class Lines:
     def __call__(self, stage: str, done: int, total: int) -> None:
         if done >= total and stage not in self._finished:
             self._finished.add(stage)
-            self.note(f"{_WORDS.get(stage, stage)}: done")
+            self.note(f"{_words(stage)}: done")
 
     def note(self, line: str) -> None:
-        print(line, file=self._output, flush=True)
+        print(shown(line), file=self._output, flush=True)
+
+
+def _words(stage: str) -> str:
+    """What to call a stage; newer backends may have others."""
+    return _WORDS.get(stage, shown(stage))

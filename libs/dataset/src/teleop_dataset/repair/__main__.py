@@ -13,6 +13,7 @@ from pathlib import Path
 
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.errors import BackendError
+from teleop_schema.words import shown, shown_lines
 
 from teleop_dataset.repair import Decoding, find_sound, repair
 
@@ -55,16 +56,16 @@ def main(arguments: list[str] | None = None) -> int:
         decoding = Decoding(Progress(time.monotonic))
         with _bounded_memory():
             if sound := find_sound(options.source, decoding):
-                print(sound.as_text())
+                print(shown_lines(sound.as_text()))
                 return 0
             report = repair(options.source, options.target, earlier_info=options.info, decoding=decoding)
     except BackendError as error:
-        print(error.detail if error.hint is None else f"{error.detail}; {error.hint}", file=sys.stderr)
+        print(shown(error.detail if error.hint is None else f"{error.detail}; {error.hint}"), file=sys.stderr)
         return 1
     except OSError as error:
         print(f"{error.filename or options.target}: {error.strerror or error}", file=sys.stderr)
         return 1
-    print(report.as_text())
+    print(shown_lines(report.as_text()))
     return 0 if report.whole else 1
 
 

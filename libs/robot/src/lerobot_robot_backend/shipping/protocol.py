@@ -25,7 +25,7 @@ from teleop_schema.messages import (
     encode_batch,
     encode_control,
 )
-from teleop_schema.words import counted
+from teleop_schema.words import counted, shown
 
 from lerobot_robot_backend.spool.stream import GONE, StreamEnd, StreamFile
 
@@ -215,9 +215,9 @@ class Shipping:
     def _complain(self, message: ErrorMessage) -> None:
         text = f"{message.code}: {message.detail}" + (f" ({message.field})" if message.field else "")
         hint = hint_for(message.detail, message.hint)
-        text += f"; {hint}" if hint else ""
+        text = shown(text + (f"; {hint}" if hint else ""))
         if message.fatal and message.code == SessionErased.code:
-            raise StreamErased(message.detail, message.retryable)
+            raise StreamErased(shown(message.detail), message.retryable)
         if message.fatal:
             raise StreamRefused(text, message.retryable)
         self.complaint = text

@@ -105,7 +105,8 @@ class Shipper:
             # A line that breaks after the welcome is no reason to wait longer; a refusal is.
             failures = 0 if welcomed and not (trouble and trouble.refused) else failures + 1
             if trouble is not None and not shipping.leaving:
-                await asyncio.sleep(backoff_s(failures, trouble.longest_s, self._jitter()))
+                pause_s = backoff_s(failures, trouble.longest_s, self._jitter())
+                await asyncio.sleep(max(trouble.least_s, pause_s))
         raise SpoolError(f"{self._dir} is gone: nothing in it can be shipped any more")
 
     def close(self) -> None:

@@ -1,15 +1,17 @@
 """Why a connection of the shipper failed, and how long to wait before the next one. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 from teleop_client.credentials import UnusableCredentials
-from teleop_client.refusals import read_problem
+from teleop_client.refusals import read_problem, read_retry_after
 from teleop_client.unreachable import why_unreachable
 from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.errors import BadMessage
+from teleop_schema.words import shown
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.http11 import Response
 
 from lerobot_robot_backend.shipping.protocol import NotBelieved, StreamRefused
 
@@ -31,11 +33,13 @@ class Trouble:
     text       for people
     refused    the server answered, and accepts nothing of this stream for now
     longest_s  longest pause before the next try, in seconds
+    least_s    for how long the server wants to hear nothing, in seconds
     """
 
     text: str
     refused: bool
     longest_s: float
+    least_s: float = 0.0
 
 
 def passing(text: str) -> Trouble:
@@ -45,11 +49,16 @@ def passing(text: str) -> Trouble:
 
 def trouble_of(error: Exception, url: str) -> Trouble:
     """What `error` (one of EXPECTED) of a connection to the backend at `url` means."""
+    found = _trouble_of(error, url)
+    return replace(found, text=shown(found.text))
+
+
+def _trouble_of(error: Exception, url: str) -> Trouble:
     match error:
         case StreamRefused():
             return Trouble(str(error), refused=True, longest_s=_longest_s(error.retryable))
         case InvalidStatus():
-            return _refused_handshake(error.response.status_code, bytes(error.response.body or b""))
+            return _refused_handshake(error.response)
         case NotBelieved():
             return Trouble(f"{url} is not trusted: {error}", refused=True, longest_s=LATE_S)
         case BadMessage() | InvalidHandshake():
@@ -63,8 +72,9 @@ def trouble_of(error: Exception, url: str) -> Trouble:
     return passing(f"{url}: {error}")
 
 
-def _refused_handshake(status: int, body: bytes) -> Trouble:
+def _refused_handshake(response: Response) -> Trouble:
     """The server, or something in between, answered with an HTTP error; its own text, if it sent one."""
+    body = bytes(response.body or b"")
     problem = read_problem(body)
     if problem is not None:
         words = str(problem)
@@ -72,10 +82,12 @@ def _refused_handshake(status: int, body: bytes) -> Trouble:
         try:
             words = str(msgspec.json.decode(body, type=dict[str, Any])["detail"])
         except (*DECODE_ERRORS, KeyError):
-            words = body.decode("utf-8", "replace").strip()[:_LONGEST_WORDS]
+            words = body.decode("utf-8", "replace").strip()
+        words = words[:_LONGEST_WORDS]
     longest_s = _longest_s(None if problem is None else problem.retryable)
-    text = f"the server refuses the connection with {status}" + (f": {words}" if words else "")
-    return Trouble(text, refused=True, longest_s=longest_s)
+    text = f"the server refuses the connection with {response.status_code}" + (f": {words}" if words else "")
+    least_s = 0.0 if problem is None else read_retry_after(response.headers.get("Retry-After"))
+    return Trouble(text, refused=True, longest_s=longest_s, least_s=least_s)
 
 
 def _longest_s(retryable: bool | None) -> float:

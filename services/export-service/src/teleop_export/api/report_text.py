@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from teleop_runtime.serving.problems import Problem
-from teleop_schema.words import counted, told_cut_off, told_frames
+from teleop_schema.words import counted, shown, told_cut_off, told_frames
 
 from teleop_export.planning.played import EpisodeTime
 from teleop_export.planning.report import CameraReport, ColumnReport, SessionReport
@@ -11,8 +11,9 @@ from teleop_export.planning.views import ExportDetail
 
 
 def report_text(export: ExportDetail) -> str:
-    """What was asked for, what became of it, and where every recorded frame is."""
-    return "\n".join([*_head(export), *_ledger(export), ""])
+    """What was asked for, what became of it, and where every recorded frame is; robots have named what is
+    in it, and people read it in terminals."""
+    return "\n".join(map(shown, [*_head(export), *_ledger(export), ""]))
 
 
 def _head(export: ExportDetail) -> Iterator[str]:

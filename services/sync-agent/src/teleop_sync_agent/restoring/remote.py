@@ -10,7 +10,7 @@ from teleop_client.credentials import Tokens
 from teleop_client.persevering import GaveUp, Patience, persevere
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import check_dataset_name
-from teleop_schema.words import counted, size_text
+from teleop_schema.words import counted, shown, size_text
 
 from teleop_sync_agent.errors import AgentError, ServerAway, not_written
 from teleop_sync_agent.keeping.state import AgentState, DatasetRow
@@ -37,9 +37,9 @@ async def verify(chosen: argparse.Namespace, robots: list[tuple[str, AgentState]
         print(f"{row.name}: {error}", file=sys.stderr)
         return False
     for path, problem in found.problems:
-        print(f"{row.name}/{path}: {problem}")
+        print(shown(f"{row.name}/{path}: {problem}"))
     for path, why in found.left_out:
-        print(f"{row.name}/{path}: left out, exists only here: {why}")
+        print(shown(f"{row.name}/{path}: left out, exists only here: {why}"))
     if row.state == "reclaimed" and not found.files:
         copy = "differs" if found.problems else "is whole"
         read = counted(found.read_there, "object")
@@ -47,7 +47,7 @@ async def verify(chosen: argparse.Namespace, robots: list[tuple[str, AgentState]
         return not (found.problems or found.overtaken_by)
     if found.only_there:
         only = counted(len(found.only_there), "file")
-        print(f"{row.name}: {only} only on the server, which keeps them: {found.only_there[0]} …")
+        print(shown(f"{row.name}: {only} only on the server, which keeps them: {found.only_there[0]} …"))
     outcome = "the same here and on the server"
     if found.overtaken_by is not None:
         print(f"{row.name}: {describe_overtaken(row.version, found.overtaken_by)}")

@@ -16,7 +16,7 @@ from teleop_runtime.trouble import trouble_of
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.errors import BackendError
 from teleop_schema.identifiers import check_robot_id
-from teleop_schema.words import size_text
+from teleop_schema.words import shown_lines, size_text
 
 from teleop_telemetry.access import erase_command, people_command
 from teleop_telemetry.access.fleet import command as fleet_command
@@ -50,7 +50,7 @@ def run(prog: str, find: Callable[[], Installation], words: Sequence[str]) -> in
     """
     arguments = _parser(prog).parse_args(words)
     try:
-        print(asyncio.run(_run(arguments, find())))
+        print(shown_lines(asyncio.run(_run(arguments, find()))))
         return 0
     except BackendError as error:
         reason = f"{error.detail}{f'; {error.hint}' if error.hint else ''}"
@@ -61,7 +61,7 @@ def run(prog: str, find: Callable[[], Installation], words: Sequence[str]) -> in
         if trouble is None:
             raise
         reason = f"{trouble.detail}{f'; {trouble.hint}' if trouble.hint else ''}"
-    print(f"error: {reason}", file=sys.stderr)
+    print(f"error: {shown_lines(reason)}", file=sys.stderr)
     return 1
 
 

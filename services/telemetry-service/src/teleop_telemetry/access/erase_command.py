@@ -9,7 +9,7 @@ from teleop_runtime.gate import TokenDirectory
 from teleop_runtime.postgres.pool import Pool
 from teleop_schema.errors import BadInput, SessionNotFound
 from teleop_schema.identifiers import MAX_ID, check_dataset_name, check_robot_id
-from teleop_schema.words import counted
+from teleop_schema.words import counted, shown
 
 from teleop_telemetry.access.installation import OPERATOR, in_columns, told_time
 from teleop_telemetry.erasing.erasure_table import ErasureTable
@@ -92,7 +92,7 @@ async def _erase(pool: Pool, wanted: NewErasure, told: str, *, sure: bool) -> st
         for each in begun.services:
             if each.problem and each.problem not in told_problems:
                 told_problems.add(each.problem)
-                print(f"{each.service} waits: {each.problem}", flush=True)
+                print(f"{each.service} waits: {shown(each.problem)}", flush=True)
         await asyncio.sleep(LOOK_EVERY_S)
         begun = await table.get(begun.id)
     return _account(begun)
