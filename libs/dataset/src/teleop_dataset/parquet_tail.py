@@ -16,7 +16,7 @@ from mmap import mmap
 from typing import Any
 
 from teleop_dataset.errors import BrokenFile
-from teleop_dataset.parquet_thrift import MAGIC, check_rows, decode, parquet
+from teleop_dataset.parquet_thrift import MAGIC, check_group, decode, parquet
 
 # pyarrow's headers are about 20 to 100 bytes; with a page's smallest and largest value up to 8 KiB more.
 PAGE_HEADER_BYTES = 512
@@ -84,11 +84,12 @@ def read_tail(data: bytes | mmap, leaves: Sequence[Leaf]) -> Tail:
         pages.extend(_read_pages(data))
     except BrokenFile as error:
         tail.problem = error.detail
-    used = 0
+    used = rows = 0
     while (found := _take_group(pages, used, leaves)) is not None:
         group, used = found
         try:
-            check_rows([each.num_rows for each in (*tail.row_groups, group)], len(data))
+            rows += group.num_rows
+            check_group(group, len(data), rows)
         except BrokenFile as error:
             tail.problem = error.detail
             break

@@ -5,7 +5,6 @@ and the only way to read a file without a footer.
 """
 
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,6 +25,10 @@ MAX_STRUCTURES = 500_000
 # What LeRobot writes has less than one: the number of each row is another. The tightest encodings make it 10.
 # Equal values take no bytes at all, so a file of some kB can list rows that fill any memory.
 MAX_ROWS_PER_BYTE = 100
+# Lists and texts expand within a row: half a kB can be a list of a billion equal numbers (50 million took
+# 0.6 GB), and 16 kB a text of half a GB. A row group is read as a whole; LeRobot's take some MB.
+MAX_GROUP_BYTES = 1024**3
+VALUE_BYTES = 8
 # Footer length (uint32, little endian), then the magic.
 _END = struct.Struct("<I4s")
 
@@ -142,15 +145,26 @@ def read_footer(file: BinaryIO, size_bytes: int) -> Any:
     found, used = decode(parquet.FileMetaData, file.read(length))
     if used != length:
         raise BrokenFile(f"the footer has {used} bytes instead of {length}")
-    check_rows([group.num_rows for group in found.row_groups], size_bytes)
+    rows = sum(group.num_rows for group in found.row_groups)
+    for group in found.row_groups:
+        check_group(group, size_bytes, rows)
     return found
 
 
-def check_rows(groups: Sequence[int], size_bytes: int) -> None:
-    """Raise BrokenFile if a file of that size can't hold those numbers of rows."""
-    rows, most = sum(groups), MAX_ROWS_PER_BYTE * size_bytes
-    if min(groups, default=0) < 0 or rows > most:
+def check_group(group: Any, size_bytes: int, rows: int) -> None:
+    """Raise BrokenFile if a file of that size can't hold what a row group says it has.
+
+    rows  of all row groups that are known
+    """
+    most = MAX_ROWS_PER_BYTE * size_bytes
+    if group.num_rows < 0 or rows > most:
         raise BrokenFile(f"{size_bytes} bytes would be {counted(rows, 'row')}", limit=most)
+    told = [column.meta_data for column in group.columns if column.meta_data is not None]
+    sizes = [max(VALUE_BYTES * each.num_values, each.total_uncompressed_size) for each in told]
+    if min(sizes, default=0) < 0 or sum(sizes) > MAX_GROUP_BYTES + most:
+        raise BrokenFile(
+            f"{size_bytes} bytes would be {sum(sizes)} bytes of one row group", limit=MAX_GROUP_BYTES + most
+        )
 
 
 def write_footer(metadata: Any) -> bytes:

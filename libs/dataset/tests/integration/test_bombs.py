@@ -14,7 +14,13 @@ from teleop_dataset.repair.source import read_tasks
 from teleop_dataset.repair.tables import leaves_of
 from teleop_dataset.v3.data import data_schema
 from teleop_dataset.v3.info import DEFAULT_FEATURES
-from teleop_testing.datasets.parquet_bombs import crowded_footer, deep_schema, equal_rows, without_footer
+from teleop_testing.datasets.parquet_bombs import (
+    crowded_footer,
+    deep_schema,
+    equal_rows,
+    long_text,
+    without_footer,
+)
 from teleop_testing.datasets.repaired import DATA, META
 
 INFO, TASKS = "meta/info.json", "meta/tasks.parquet"
@@ -22,6 +28,7 @@ SCHEMA = data_schema(DEFAULT_FEATURES)
 # 5 kB of a file.
 ROWS = 10_000_000
 MANY_ROWS = equal_rows(SCHEMA, ROWS)
+LISTS = pa.schema([*SCHEMA, ("action", pa.list_(pa.float32()))])
 
 
 @pytest.fixture
@@ -42,8 +49,10 @@ def changed(recording, tmp_path):
         (MANY_ROWS, f"{len(MANY_ROWS)} bytes would be {ROWS} rows"),
         (equal_rows(SCHEMA, 100_000, groups=300), "bytes would be 30000000 rows"),
         (crowded_footer(SCHEMA, 600_000), "it has more than 2000000 elements"),
+        (equal_rows(LISTS, 1, elements=10**9), "bytes of one row group"),
+        (long_text(2 * 10**9), "bytes of one row group"),
     ],
-    ids=["equal rows", "the same pages again and again", "row groups"],
+    ids=["equal rows", "the same pages again and again", "row groups", "a list", "a text"],
 )
 def test_a_table_that_expands_is_no_table(changed, content, problem):
     """Whoever looks at the folder sees why, as sync-agent does each minute."""

@@ -52,6 +52,16 @@ def equal_rows(schema: pa.Schema, rows: int, *, groups: int = 1, elements: int =
     return bytes(body) + write_footer(footer)
 
 
+def long_text(size_bytes: int) -> bytes:
+    """A file with one text, which has that size once it is decompressed."""
+    file = io.BytesIO()
+    pq.write_table(pa.table({"task": ["x"]}), file)
+    footer = read_footer(file, file.tell())
+    footer.row_groups[0].columns[0].meta_data.total_uncompressed_size = size_bytes
+    content = file.getvalue()
+    return without_footer(content) + write_footer(footer)
+
+
 def without_footer(file: bytes) -> bytes:
     """The same, as a killed writer leaves it."""
     length, _ = _END.unpack(file[-_END.size :])
