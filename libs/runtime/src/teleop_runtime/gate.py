@@ -11,7 +11,7 @@ from teleop_schema.errors import Unauthorized
 from teleop_schema.identifiers import MAX_ID
 
 from teleop_runtime.access.principal import Principal
-from teleop_runtime.access.tokens import hash_of, kind_of, prefix_of
+from teleop_runtime.access.tokens import kind_of, prefix_of
 from teleop_runtime.background import Background
 from teleop_runtime.lasting import Endings, Remembered
 from teleop_runtime.postgres.pool import Pool, connected, open_pool
@@ -36,11 +36,17 @@ SELECT t.id, t.expires_at, t.revoked_at, p.name, p.role, p.robot_ids,
 NOTE_USE = "UPDATE access_token SET last_used_at = now() WHERE id = $1"
 
 STILL_VALID = """
-SELECT id FROM access_token
- WHERE id = ANY($1::bigint[]) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+SELECT t.id, p.robot_ids FROM access_token t JOIN principal p ON p.id = t.principal_id
+ WHERE t.id = ANY($1::bigint[]) AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now())
 """
 
-ROBOTS_OF_SESSIONS = "SELECT DISTINCT robot_id FROM teleop_session WHERE id = ANY($1::bigint[])"
+# Of an erased session, too: who erased it is for those who could read it.
+ROBOTS_OF_SESSIONS = """
+SELECT robot_id FROM teleop_session WHERE id = ANY($1::bigint[])
+ UNION
+SELECT robot_id FROM erasure e
+ WHERE session_id = ANY($1::bigint[]) AND NOT EXISTS (SELECT FROM teleop_session s WHERE s.id = e.session_id)
+"""
 
 NOTE = """
 INSERT INTO audit (principal, role, token_prefix, address, action, subject) VALUES ($1, $2, $3, $4, $5, $6)
@@ -55,14 +61,15 @@ class TokenDirectory:
         self._remembered = Remembered(self._look_up)
         self._endings = Endings(self._still_valid)
 
-    async def find(self, token: str) -> Principal:
-        """Whose token it is; raises Unauthorized if it is not one, or unknown, expired or revoked."""
+    async def find(self, token: str, key: bytes) -> Principal:
+        """Whose token, with this hash, it is; raises Unauthorized if it is not one, or unknown, expired or
+        revoked."""
         if kind_of(token) is None:
             said = "an empty token" if not token else "this is not a token of this backend"
             raise Unauthorized(
                 f"{said}; its form is wrong or its end is missing", hint="copy the whole token: lrb_…"
             )
-        principal = await self._remembered.find((hash_of(token), prefix_of(token)))
+        principal = await self._remembered.find((key, prefix_of(token)))
         if principal.expires_at is not None and principal.expires_at <= datetime.now(UTC):
             raise Unauthorized(f"the token {principal.prefix}… has expired", hint=NEW_ONE)
         return principal
@@ -86,25 +93,26 @@ class TokenDirectory:
             expires_at=row["expires_at"],
         )
 
-    async def _still_valid(self, token_ids: Collection[int]) -> Collection[int]:
+    async def _still_valid(self, callers: Collection[Principal]) -> Collection[Principal]:
         async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
-            return [row["id"] for row in await connection.fetch(STILL_VALID, list(token_ids))]
+            rows = await connection.fetch(STILL_VALID, [each.token_id for each in callers])
+        robots = {row["id"]: row["robot_ids"] for row in rows}
+        return [each for each in callers if each.token_id in robots and each.keeps(robots[each.token_id])]
 
     async def ended(self, principal: Principal) -> None:
-        """Return once its token is revoked or expired, at most LOOK_EVERY_S later."""
-        assert principal.token_id is not None  # noqa: S101
-        await self._endings.wait(principal.token_id)
+        """Return once its token is revoked or expired, or for fewer robots, at most LOOK_EVERY_S later."""
+        await self._endings.wait(principal)
 
     async def look(self) -> None:
         """Tell those who wait for the end of a token."""
         await self._endings.look()
 
     async def robots_of_session(self, session_id: int) -> Collection[str]:
-        """The robot of a session; none if there is no such session."""
+        """The robot of a session, also of an erased one; none if there is no such session."""
         return await self.robots_of_sessions([min(session_id, MAX_ID)])
 
     async def robots_of_sessions(self, session_ids: Collection[int]) -> Collection[str]:
-        """The robots of those of the sessions that exist."""
+        """The robots of those of the sessions that exist, or have been erased."""
         async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
             rows = await connection.fetch(ROBOTS_OF_SESSIONS, list(session_ids))
         return [row["robot_id"] for row in rows]

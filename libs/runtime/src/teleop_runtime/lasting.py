@@ -31,33 +31,33 @@ class Remembered[Key: Hashable, Value]:
         return value
 
 
-class Endings:
+class Endings[Key: Hashable]:
     """Tells those who wait that what let them in has ended."""
 
-    def __init__(self, lasting: Callable[[Collection[int]], Awaitable[Collection[int]]]) -> None:
+    def __init__(self, lasting: Callable[[Collection[Key]], Awaitable[Collection[Key]]]) -> None:
         """
-        lasting  finds which of these ids have not ended
+        lasting  finds which of these have not ended
         """
         self._lasting = lasting
-        self._waiting: dict[int, list[asyncio.Event]] = {}
+        self._waiting: dict[Key, list[asyncio.Event]] = {}
 
-    async def wait(self, number: int) -> None:
+    async def wait(self, key: Key) -> None:
         """Return once a look finds that it has ended."""
         ended = asyncio.Event()
-        waiting = self._waiting.setdefault(number, [])
+        waiting = self._waiting.setdefault(key, [])
         waiting.append(ended)
         try:
             await ended.wait()
         finally:
             waiting.remove(ended)
             if not waiting:
-                self._waiting.pop(number, None)
+                self._waiting.pop(key, None)
 
     async def look(self) -> None:
         """Tell those who wait; asks nothing if nobody does."""
         if not self._waiting:
             return
         asked = set(self._waiting)
-        for number in asked.difference(await self._lasting(asked)):
-            for ended in self._waiting.get(number, []):
+        for key in asked.difference(await self._lasting(asked)):
+            for ended in self._waiting.get(key, []):
                 ended.set()

@@ -4,7 +4,6 @@ from collections.abc import Collection
 
 from teleop_runtime.access.forward_auth import Grant
 from teleop_runtime.access.principal import Principal
-from teleop_runtime.access.sessions import hash_of_secret
 from teleop_runtime.lasting import Endings, Remembered
 from teleop_runtime.postgres.pool import Pool, connected
 
@@ -39,26 +38,27 @@ class SessionDirectory:
         self._people = Remembered(self._person)
         self._endings = Endings(self._still_live)
 
-    async def find(self, secret: str) -> Principal | None:
-        """Whose session it is; None if it is unknown, or has ended."""
-        return await self._sessions.find(hash_of_secret(secret))
+    async def find(self, key: bytes) -> Principal | None:
+        """Whose session, whose id has this hash, it is; None if it is unknown, or has ended."""
+        return await self._sessions.find(key)
 
     async def person(self, name: str) -> Grant | None:
         """What `people add` has said of somebody; None: nothing."""
         return await self._people.find(name)
 
     async def ended(self, principal: Principal) -> None:
-        """Return once its session has ended, soon after that."""
-        assert principal.session_id is not None  # noqa: S101
-        await self._endings.wait(principal.session_id)
+        """Return once its session has ended, or is for fewer robots, soon after that."""
+        await self._endings.wait(principal)
 
     async def look(self) -> None:
         """Tell those who wait for the end of a session."""
         await self._endings.look()
 
-    async def _still_live(self, session_ids: Collection[int]) -> Collection[int]:
+    async def _still_live(self, callers: Collection[Principal]) -> Collection[Principal]:
         async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
-            return [row["id"] for row in await connection.fetch(STILL_LIVE, list(session_ids))]
+            rows = await connection.fetch(STILL_LIVE, [each.session_id for each in callers])
+        robots = {row["id"]: row["robot_ids"] for row in rows}
+        return [each for each in callers if each.session_id in robots and each.keeps(robots[each.session_id])]
 
     async def _find(self, key: bytes) -> Principal | None:
         async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import httpx
 import pytest
@@ -13,7 +13,9 @@ from teleop_runtime.access import rates
 from teleop_runtime.access.tokens import hash_of, make_token, prefix_of
 from teleop_runtime.gate import access_part
 from teleop_runtime.proxies import read_proxies
+from teleop_runtime.serving import guard
 from teleop_runtime.serving.app import Running, ServicePart, assemble
+from teleop_runtime.serving.bodies import body_parts
 from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.operations import Conversation, JsonResponse, Operation
 from teleop_testing.backends.serving import serving
@@ -59,6 +61,25 @@ async def count(_request):
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
+async def take(request):
+    """How many bytes came."""
+    came = 0
+    async with aclosing(body_parts(request)) as parts:
+        async for part in parts:
+            came += len(part)
+    return JsonResponse(came)
+
+
+async def give(_request):
+    """A file that has no end."""
+
+    async def parts():
+        while True:
+            yield bytes(64 * 1024)
+
+    return StreamingResponse(parts(), media_type="application/octet-stream")
+
+
 async def echo(websocket):
     """Whatever comes."""
     await websocket.accept(subprotocol=next(iter(websocket.scope["subprotocols"]), None))
@@ -81,6 +102,9 @@ PART = ServicePart(
         Operation("GET", "/events", follow, "browse"),
         Operation("GET", "/few-events", count, "browse"),
         Operation("POST", "/change", whoami, "operate"),
+        Operation("GET", "/file", give, "browse"),
+        Operation("POST", "/file/{robot_id}", take, "send"),
+        Operation("GET", "/sessions/{session_id:int}", whoami, "read"),
     ],
     websockets=[Conversation("/ws/{robot_id}", echo, "send")],
     lifespan=lifespan,
@@ -236,17 +260,34 @@ async def test_browsers_show_a_token_as_a_subprotocol(address, add):
         assert refused.value.response.status_code == 401
 
 
-@pytest.mark.parametrize("how", ["revoked_at = now()", "expires_at = now()"])
-async def test_the_end_of_a_token_ends_its_connections(address, add, database, monkeypatch, how):
+ENDS = {
+    "revoked": "UPDATE access_token SET revoked_at = now() WHERE prefix = $1",
+    "expired": "UPDATE access_token SET expires_at = now() WHERE prefix = $1",
+    "for fewer robots": """
+        UPDATE principal SET robot_ids = '{robot_C}'
+         WHERE id = (SELECT principal_id FROM access_token WHERE prefix = $1)
+    """,
+}
+
+
+@pytest.fixture(params=ENDS)
+def end(request, database):
+    """Ends a token, in each of the ways."""
+
+    async def end(token):
+        await database.connection.execute(ENDS[request.param], prefix_of(token))
+
+    return end
+
+
+async def test_the_end_of_a_token_ends_its_connections(address, add, end):
     """With its code, and with words; other connections stay."""
-    token, other = await add("robot", "robot_A"), await add("robot", "robot_B")
+    token, other = await add("admin", "anna"), await add("robot", "robot_B")
     async with (
         connect(f"ws://{address}/ws/robot_A", additional_headers=bearer(token)) as socket,
         connect(f"ws://{address}/ws/robot_B", additional_headers=bearer(other)) as staying,
     ):
-        await database.connection.execute(
-            f"UPDATE access_token SET {how} WHERE prefix = $1", prefix_of(token)
-        )
+        await end(token)
         async with asyncio.timeout(PATIENCE_S):
             message = json.loads(await socket.recv())
             assert (message["code"], message["fatal"], message["retryable"]) == ("unauthorized", True, True)
@@ -256,6 +297,93 @@ async def test_the_end_of_a_token_ends_its_connections(address, add, database, m
         await staying.send("x")
         assert await staying.recv() == "x"
     assert gate.LOOK_EVERY_S + lasting.REMEMBERED_S < 5
+
+
+async def test_the_end_of_a_token_ends_its_downloads(http, add, end):
+    """However long they are; other downloads go on."""
+    token, other = await add("viewer", "anna"), await add("viewer", "berta")
+    async with (
+        http.stream("GET", "/file", headers=bearer(token)) as stream,
+        http.stream("GET", "/file", headers=bearer(other)) as staying,
+        asyncio.timeout(PATIENCE_S),
+    ):
+        assert (stream.status_code, staying.status_code) == (200, 200)
+        await end(token)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await stream.aread()
+        others = staying.aiter_raw()
+        for _ in range(100):
+            assert await anext(others)
+
+
+class Sending:
+    """An upload whose body goes on as long as nobody answers."""
+
+    @classmethod
+    async def begun(cls, address, path, token):
+        sending = cls()
+        host, port = address.rsplit(":", 1)
+        sending._reader, sending._writer = await asyncio.open_connection(host, int(port))
+        sending._writer.write(
+            f"POST {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n"
+            "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n".encode()
+        )
+        # Whoever is asked for the body has been let in.
+        assert await sending.status() == b"100"
+        await sending._reader.readline()
+        return sending
+
+    async def go_on(self):
+        with suppress(ConnectionError):
+            self._writer.write(b"1\r\nx\r\n")
+            await self._writer.drain()
+
+    async def end(self):
+        self._writer.write(b"0\r\n\r\n")
+
+    async def status(self):
+        return (await self._reader.readline()).split()[1]
+
+    async def close(self):
+        self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
+
+
+async def test_the_end_of_a_token_ends_its_uploads(address, add, end):
+    """Before their last byte has come; other uploads come to their end."""
+    token, other = await add("admin", "anna"), await add("robot", "robot_B")
+    sending = await Sending.begun(address, "/file/robot_A", token)
+    staying = await Sending.begun(address, "/file/robot_B", other)
+    await sending.go_on()
+    await end(token)
+    answered = asyncio.create_task(sending.status())
+    async with asyncio.timeout(PATIENCE_S):
+        while not answered.done():
+            await sending.go_on()
+            await staying.go_on()
+            await asyncio.wait([answered], timeout=0.05)
+        assert await answered == b"401"
+        await staying.end()
+        assert await staying.status() == b"200"
+    for each in (sending, staying):
+        await each.close()
+    assert guard.LOOK_AGAIN_S + lasting.REMEMBERED_S < 5
+
+
+async def test_numbers_tell_nothing_of_other_robots(http, add, database):
+    """Whoever tries one after the other does not learn whose they are."""
+    add_session = """
+        WITH known AS (INSERT INTO robot (robot_id, robot_type) VALUES ($1, 'x'))
+        INSERT INTO teleop_session (stream_id, robot_id, robot_type, start_time, fps, state_names,
+                                    action_names, cameras, host, delivery)
+        VALUES (gen_random_uuid(), $1, 'x', now(), 60, '{}', '{}', '{}', '{}', 'best_effort') RETURNING id
+    """
+    token = await add("robot", "robot_A")
+    theirs = await database.connection.fetchval(add_session, "secret_project_7")
+    problem = assert_refused(await http.get(f"/sessions/{theirs}", headers=bearer(token)), 403, "not_allowed")
+    assert "another robot's" in problem["detail"]
+    assert "secret" not in json.dumps(problem)
 
 
 async def test_the_end_of_a_token_ends_its_events(http, add, database):

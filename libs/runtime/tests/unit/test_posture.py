@@ -216,6 +216,12 @@ def test_pages_of_other_sites_are_refused(origin):
     assert caught.value.field == "Origin"
 
 
+def test_no_host_is_nobodys():
+    """Not even that of a page without an origin."""
+    with pytest.raises(Forbidden):
+        check_access(scope(host="", origin="null"))
+
+
 def test_own_pages_are_admitted():
     """The Origin of the server's own pages is its own address."""
     check_access(scope(host="localhost:8000", origin="http://localhost:8000"))

@@ -252,7 +252,7 @@ class SignInFailed(Forbidden):
 
 
 class TooManyAttempts(BackendError):
-    """Too many robots try to join, or people to sign in, at the same time."""
+    """Too many robots try to join, or people to sign in, from one address, or too many wait."""
 
     code, status, close_code, retryable = "too_many_attempts", 429, 1013, True
     retry_after_s = 60

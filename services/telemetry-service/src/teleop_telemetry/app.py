@@ -15,6 +15,7 @@ from teleop_runtime.serving.app import Running, ServicePart, assemble_for
 from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.store import Store, open_store
 from teleop_runtime.trouble import FROZEN
+from teleop_runtime.turns import Turns
 
 from teleop_telemetry import storage
 from teleop_telemetry.access import endpoints as access_endpoints
@@ -42,7 +43,7 @@ from teleop_telemetry.erasing.erasure_table import ErasureTable
 from teleop_telemetry.erasing.share import SessionEraser
 from teleop_telemetry.reading import frame_endpoints, session_endpoints
 from teleop_telemetry.reading.addresses import NAMES, TAGS
-from teleop_telemetry.reading.frame_endpoints import MAX_FRAME_READERS
+from teleop_telemetry.reading.frame_endpoints import MAX_FRAME_READERS, MAX_READERS_OF_ONE
 from teleop_telemetry.reading.session_edits import SessionEdits
 from teleop_telemetry.reading.session_queries import SessionQueries
 from teleop_telemetry.receiving.batcher import LANES, Batcher
@@ -136,7 +137,7 @@ async def _running(
                 "session_table": sessions,
                 "session_queries": SessionQueries(pool),
                 "session_edits": SessionEdits(pool, None if edits is None else edits.note_at_once),
-                "frame_readers": asyncio.Semaphore(MAX_FRAME_READERS),
+                "frame_readers": Turns(MAX_FRAME_READERS, each=MAX_READERS_OF_ONE),
                 "archive": None if files is None else ArchiveReader(pool, files),
                 "database_url": database_url,
                 "erasure_table": ErasureTable(pool),
@@ -145,9 +146,9 @@ async def _running(
                 "authority": authority,
                 "people_table": PeopleTable(pool),
                 "fleet_table": FleetTable(pool),
-                "joins": Attempts("robots can try to join"),
-                "asks": Attempts("computers can ask to join"),
-                "sign_ins": Attempts("people can try to sign in"),
+                "joins": Attempts("robots can try to join", access_endpoints.MAX_JOINS_PER_MINUTE),
+                "asks": Attempts("computers can ask to join", fleet_endpoints.MAX_ASKS_PER_MINUTE),
+                "sign_ins": Attempts("people can try to sign in", people_endpoints.MAX_SIGN_INS_PER_MINUTE),
             },
             checks={
                 "database": partial(check_database, pool),

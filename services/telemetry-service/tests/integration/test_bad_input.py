@@ -123,6 +123,17 @@ async def test_too_many_connections(service, monkeypatch):
         await until(get_in)
 
 
+async def test_one_robot_leaves_room_for_others(service, monkeypatch):
+    """Whatever number of connections it opens."""
+    monkeypatch.setattr("teleop_telemetry.receiving.log_endpoint.MAX_CONNECTIONS_OF_ROBOT", 2)
+    async with TestRobot.connected(service, "robot_A"), TestRobot.connected(service, "robot_A"):
+        with pytest.raises(InvalidStatus) as refused:
+            await dial(service, "robot_A")
+        assert json.loads(refused.value.response.body)["limit"] == 2
+        async with TestRobot.connected(service, "robot_B"):
+            pass
+
+
 HELLO = Hello(stream=uuid4(), session=description())
 BEFORE_HELLO = {
     "batch": (messages.encode_batch(batch(0, 1)), "protocol_violation", 1002),

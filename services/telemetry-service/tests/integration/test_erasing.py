@@ -76,7 +76,7 @@ async def test_asking_hides_it_and_says_how_far_it_is(http, database, recorded):
         "video-ingest-service",
     }
     assert any("make backup" in copy for copy in erasure["not_reached"])
-    assert (await http.get(f"/sessions/{recorded[1]}")).status_code == 404
+    assert (await http.get(f"/sessions/{recorded[1]}")).status_code == 410
     assert await database.frame_indexes(recorded[1])
     again = await http.post("/erasures", json={"session_id": recorded[1]})
     assert again.json()["id"] == erasure["id"]
@@ -145,6 +145,36 @@ async def test_a_robot_hears_that_it_was_erased(service, http, database):
         assert (error.code, error.fatal, error.retryable) == ("session_erased", True, False)
         assert f"session {session} was erased for good by this machine on 20" in error.detail
     assert await database.value("SELECT count(*) FROM teleop_session") == 0
+
+
+async def test_whoever_could_read_a_session_hears_who_erased_it(http, recorded, database):
+    """Whatever is asked of it; a number that never was is none, and others' sessions are no news."""
+    erased, other = recorded[0], recorded[1]
+    robot_id = await database.value("SELECT robot_id FROM teleop_session WHERE id = $1", erased)
+    assert (await http.post("/erasures", json={"session_id": erased})).status_code == 202
+    await database.connection.execute(OTHERS_DONE)
+    await until(
+        lambda: database.value("SELECT NOT EXISTS (SELECT FROM teleop_session WHERE id = $1)", erased)
+    )
+    for method, path, body in (
+        ("GET", "", None),
+        ("GET", "/ledger", None),
+        ("GET", "/frames", None),
+        ("PATCH", "", {"note": "x"}),
+        ("PATCH", "/episodes/0", {"note": "x"}),
+        ("DELETE", "", None),
+        ("POST", "/give-up-missing", None),
+    ):
+        answer = await http.request(method, f"/sessions/{erased}{path}", json=body)
+        assert (answer.status_code, answer.json()["code"]) == (410, "session_erased"), (method, path)
+        assert f"session {erased} was erased for good by this machine on 20" in answer.json()["detail"]
+    assert (await http.get(f"/sessions/{other}")).status_code == 200
+    assert (await http.get("/sessions/9999")).status_code == 404
+    for name, status in ((robot_id, 410), ("somebody_else", 403)):
+        token = (await http.post("/tokens", json={"name": name, "role": "robot"})).json()["token"]
+        answer = await http.get(f"/sessions/{erased}", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == status
+        assert ("this machine" in answer.text) == (status == 410)
 
 
 async def test_an_archived_session_leaves_the_store_too(

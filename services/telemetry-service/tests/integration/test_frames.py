@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from teleop_runtime.postgres.frames import FrameReader
 from teleop_schema.messages import Batch
-from teleop_telemetry.reading.frame_endpoints import FrameFile
+from teleop_telemetry.reading.frame_endpoints import MAX_FRAME_READERS, FrameFile
 from teleop_testing.robots.robot import JOINTS, TestRobot, batch, description, values_of
 from teleop_testing.waiting import PATIENCE_S, until
 
@@ -225,6 +225,33 @@ async def test_reader_that_leaves_lets_go(session, http, database, monkeypatch):
         async with http.stream("GET", f"/sessions/{session}/frames") as answer:
             await anext(answer.aiter_bytes())
     assert len((await http.get(f"/sessions/{session}/frames")).json()["frames"]) == FRAMES
+
+
+async def test_whoever_does_not_read_keeps_nobody_else_waiting(session, http, service, monkeypatch):
+    """A caller's clients may stop reading, as many as there are; another caller's get their frames."""
+    began, go_on = [], threading.Event()
+
+    def encode_slowly(*_about):
+        began.append(1)
+        yield b"x"
+        assert go_on.wait(PATIENCE_S)
+
+    monkeypatch.setattr("teleop_telemetry.reading.frame_endpoints.encode", encode_slowly)
+    head = f"GET /sessions/{session}/frames HTTP/1.1\r\nHost: {service}\r\n"
+    robot_id = (await http.get(f"/sessions/{session}")).json()["robot_id"]
+    token = (await http.post("/tokens", json={"name": robot_id, "role": "robot"})).json()["token"]
+    lines = [await asyncio.open_connection(*service.split(":")) for _ in range(MAX_FRAME_READERS + 1)]
+    try:
+        for _, writer in lines[1:]:
+            writer.write(f"{head}\r\n".encode())
+        await until(lambda: began)
+        reader, writer = lines[0]
+        writer.write(f"{head}Authorization: Bearer {token}\r\n\r\n".encode())
+        assert b" 200 " in await asyncio.wait_for(reader.readline(), PATIENCE_S)
+    finally:
+        go_on.set()
+        for _, writer in lines:
+            writer.close()
 
 
 async def test_reading_ends_with_its_client(session, service, monkeypatch):

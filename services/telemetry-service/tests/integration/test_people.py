@@ -127,27 +127,33 @@ async def test_of_many_who_show_one_code_one_signs_in(add, closed):
     assert sorted(answer.status_code for answer in answers) == [200, 403, 403, 403]
 
 
-async def test_signing_in_is_limited(add, closed, monkeypatch):
-    """For each address, so that nobody keeps others out."""
+@pytest.fixture
+def few_sign_ins(monkeypatch):
+    """Of one address."""
     monkeypatch.setattr(people_endpoints, "MAX_SIGN_INS_PER_MINUTE", 3)
+
+
+async def test_signing_in_is_limited(few_sign_ins, add, closed):
+    """For each address, so that nobody keeps others out."""
     code, there = await add(), {"X-Forwarded-For": "192.0.2.9"}
     answers = [(await sign_in(closed, make_secret(), **there))[0] for _ in range(8)]
     assert (429, "too_many_attempts", True) in {outcome(answer) for answer in answers}
     assert (await sign_in(closed, code))[0].status_code == 200
 
 
-def test_addresses_without_end_are_counted_together(monkeypatch):
-    """What is kept of attempts has a limit."""
-    monkeypatch.setattr(limits, "MAX_APART", 2)
-    monkeypatch.setattr(limits.time, "monotonic", lambda: 60.0)
-    attempts = limits.Attempts("may try")
-    for address in ("a", "b", "a", "b", "c", "d"):
-        attempts.count(2, address)
-    for address in ("a", "e"):
-        with pytest.raises(TooManyAttempts, match="at most 2 may try per minute"):
-            attempts.count(2, address)
-    monkeypatch.setattr(limits.time, "monotonic", lambda: 120.0)
-    attempts.count(2, "a")
+def test_attempts_of_an_address_are_counted(monkeypatch):
+    """Of IPv6, those of its network; whoever is refused hears how long to wait."""
+    now_s = 60.0
+    monkeypatch.setattr(limits.time, "monotonic", lambda: now_s)
+    attempts = limits.Attempts("may try", 2)
+    for address in ("192.0.2.1", "2001:db8::1", "192.0.2.1", "2001:db8::2"):
+        attempts.count(address)
+    for address in ("192.0.2.1", "2001:db8::3"):
+        with pytest.raises(TooManyAttempts, match="at most 2 may try per minute") as refused:
+            attempts.count(address)
+        assert refused.value.retry_after_s == 30
+    now_s = 90.0
+    attempts.count("192.0.2.1")
 
 
 async def test_a_page_of_another_site_signs_nobody_in_or_out(add, closed):

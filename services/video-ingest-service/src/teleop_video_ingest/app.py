@@ -16,6 +16,7 @@ from teleop_runtime.serving.app import Running, ServicePart, assemble_for
 from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.store import Store, open_store
 from teleop_runtime.trouble import FILES_FROZEN, FROZEN
+from teleop_runtime.turns import Turns
 
 from teleop_video_ingest.api import (
     dataset_endpoints,
@@ -50,7 +51,7 @@ from teleop_video_ingest.uploads.uploads import MAX_OPEN_UPLOADS, Uploads
 CONNECTIONS = 12
 # Less than the 5 s that the chart's readiness probe waits: the answer then says what is wrong.
 READY_TIMEOUT_S = 2.0
-# Further verifications wait, so that the disk has time for uploads.
+# Further verifications wait, so that the disk has time for uploads; robots take turns.
 MAX_VERIFICATIONS = 2
 # How often to write missing notes of what an older release has stored.
 NOTE_EVERY_S = 60.0
@@ -121,7 +122,7 @@ async def _running(
                 "ingest_pool": pool,
                 "robots_of_upload_id": table.robots_of,
                 "robots_of_video_id": partial(robots_of_chunk, pool),
-                "verifications": asyncio.Semaphore(MAX_VERIFICATIONS),
+                "verifications": Turns(MAX_VERIFICATIONS),
             },
             checks={
                 "ingest database": partial(check_database, pool),

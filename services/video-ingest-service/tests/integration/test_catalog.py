@@ -5,7 +5,8 @@ from uuid import UUID, uuid4
 
 import pytest
 from teleop_runtime.store import PathTaken, open_store
-from teleop_schema.errors import BadInput, BadRobotId
+from teleop_schema.errors import BadInput, BadRobotId, SessionErased
+from teleop_testing.datasets.erased import ask_session
 from teleop_testing.datasets.files import dataset_file, encode_video, sha256_of, video_file
 from teleop_testing.datasets.recorded import record_session
 from teleop_video_ingest.errors import (
@@ -111,11 +112,17 @@ async def test_video_of_an_unknown_session_is_wanted_later(catalog):
         assert (caught.value.status, caught.value.retryable) == (404, True)
 
 
-async def test_a_session_takes_video_of_its_own_robot_only(catalog, session):
-    """Another robot's claim is refused."""
+async def test_a_session_takes_video_of_its_own_robot_only(catalog, session, database):
+    """Another robot's claim is refused, and learns neither whose it is, nor who has erased it."""
     with pytest.raises(RobotMismatch) as caught:
         await catalog.find(video_file(b"?", session, robot_id="robot_B"))
     assert caught.value.field == "robot_id"
+    assert "robot_A" not in caught.value.detail
+    await ask_session(database, session)
+    with pytest.raises(RobotMismatch):
+        await catalog.find(video_file(b"?", session, robot_id="robot_B"))
+    with pytest.raises(SessionErased):
+        await catalog.find(video_file(b"?", session))
 
 
 @pytest.mark.parametrize(

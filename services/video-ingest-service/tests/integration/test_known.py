@@ -54,6 +54,17 @@ async def test_versions(ask, pool, store, catalog, keep, database):
     assert (await ask(versions=(stored,))).versions == (stored,)
 
 
+async def test_streams_of_others_are_as_if_they_were_not(ask, stream, database):
+    """Whoever has found out a stream's name learns nothing of it."""
+    frames = HeldFrames(stream, 120, ended=True)
+    assert (await ask(frames=(frames,))).frames == ()
+    await database.connection.execute("INSERT INTO robot (robot_id, robot_type) VALUES ('robot_B', 'x')")
+    await database.connection.execute("UPDATE teleop_session SET robot_id = 'robot_B'")
+    lacking = await ask(frames=(frames,), videos=(HeldVideo(stream, "front", ((0, 1),)),))
+    assert lacking.frames == (HeldFrames(stream, 0, ended=True),)
+    assert lacking.videos == (HeldVideo(stream, "front", ((0, 1),)),)
+
+
 async def test_what_came_after_a_version(ask, pool, store, catalog, keep):
     """Other content that came from a robot since is named; the same content again, or a repair, is none."""
     held = []

@@ -11,6 +11,7 @@ from teleop_schema.files import DatasetFile, FilePlan
 from teleop_testing.backends.serving import client_of, serving
 from teleop_testing.robots.tus import TUS, metadata_of
 from teleop_testing.waiting import PATIENCE_S
+from teleop_video_ingest.api import multipart_endpoints
 from teleop_video_ingest.app import create_app
 from teleop_video_ingest.settings import IngestSettings
 from teleop_video_ingest.uploads import quotas
@@ -178,25 +179,38 @@ async def test_a_robots_own_quota_goes_before_that_of_all(http, database, pool):
         await none_of_all.check_all()
 
 
-async def test_a_form_hears_of_the_quota_before_its_bytes_are_sent(service):
-    """If it names its SHA-256 in front of the file, or could never fit."""
-    for name, size in (("sha256", QUOTA_BYTES + 1), ("other", QUOTA_BYTES + 1)):
-        form = {"robot_id": "robot_A", "dataset": "ds", "path": "a.parquet"}
-        if name == "sha256":
-            form["sha256"] = "0" * 64
-        parts = [f'--b\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in form.items()]
-        parts.append('--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nPAR1')
-        head = "".join(parts).encode()
-        length = len(head) - len(b"PAR1") + size + len(b"\r\n--b--\r\n")
-        host, port = service.rsplit(":", 1)
-        reader, writer = await asyncio.open_connection(host, int(port))
-        request = (
-            f"POST /upload/sync HTTP/1.1\r\nHost: {service}\r\nContent-Length: {length}\r\n"
-            "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
-        )
-        writer.write(request.encode() + head)
-        assert b" 507 " in await asyncio.wait_for(reader.readline(), PATIENCE_S)
+async def begin_form(service, size, *, chunked=False, **more):
+    """Sends a form up to the first bytes of its file, which has that size; the line with its answer."""
+    form = {"robot_id": "robot_A", "dataset": "ds", "path": "b.parquet", **more}
+    parts = [f'--b\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in form.items()]
+    parts.append('--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nPAR1')
+    head = "".join(parts).encode()
+    length = len(head) - len(b"PAR1") + size + len(b"\r\n--b--\r\n")
+    if chunked:
+        head = b"%x\r\n%s\r\n%x\r\n%s\r\n" % (len(head), head, size, bytes(size))
+    host, port = service.rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, int(port))
+    told = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {length}"
+    request = (
+        f"POST /upload/sync HTTP/1.1\r\nHost: {service}\r\n{told}\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    )
+    writer.write(request.encode() + head)
+    try:
+        return await asyncio.wait_for(reader.readline(), PATIENCE_S)
+    finally:
         writer.close()
+
+
+async def test_a_form_hears_of_the_quota_before_its_bytes_are_sent(service, http, monkeypatch):
+    """Whether it names its SHA-256 in front of the file or not, and its length or not."""
+    assert b" 507 " in await begin_form(service, QUOTA_BYTES + 1)
+    assert (await sync(http, os.urandom(9 * MIB))).status_code == 201
+    assert b" 507 " in await begin_form(service, MIB)
+    assert b" 507 " in await begin_form(service, MIB, sha256="0" * 64)
+    monkeypatch.setattr(multipart_endpoints, "CHECK_EVERY_BYTES", 64 * 1024)
+    for more in ({}, {"sha256": "0" * 64}):
+        assert b" 507 " in await begin_form(service, MIB, chunked=True, **more)
 
 
 async def test_a_form_fits_to_the_last_byte(http):

@@ -1,5 +1,6 @@
 """Who calls: a person, a robot, a service, or whoever is let in without a token."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -54,6 +55,21 @@ class Principal:
             raise NotAllowed(
                 f"{self._shown} is for data of {mine} only, not of {robot_id[:100]}", field=field
             )
+
+    def check_own(self, robot_ids: Collection[str], *, field: str) -> None:
+        """Raise NotAllowed if something that a number stands for is of a robot whose data is not for it.
+
+        Numbers can be tried one after the other, so nothing is said of whose it is.
+        """
+        if self.robot_ids is not None and not self.robot_ids.issuperset(robot_ids):
+            mine = ", ".join(sorted(self.robot_ids))
+            raise NotAllowed(
+                f"{self._shown} is for data of {mine} only, and this is another robot's", field=field
+            )
+
+    def keeps(self, robot_ids: Collection[str] | None) -> bool:
+        """Whether it may still touch all that it could, if it is for these robots from now on; None: all."""
+        return robot_ids is None or (self.robot_ids is not None and self.robot_ids.issubset(robot_ids))
 
     def chosen_robot(self, robot_id: str | None) -> str | None:
         """The robot to list: the one that is asked for, else the only one that is for it; None: all.

@@ -14,7 +14,7 @@ from typing import Literal
 from uuid import UUID
 
 import asyncpg
-from teleop_schema.errors import BackendError, DatasetErased, SessionErased
+from teleop_schema.errors import BackendError, DatasetErased, SessionErased, SessionNotFound
 from teleop_schema.identifiers import MAX_ID
 
 from teleop_runtime.logs import get_logger
@@ -53,10 +53,10 @@ SELECT e.id, e.session_id, e.stream_id, e.robot_id, e.dataset
                         WHERE other.erasure_id = e.id AND other.service <> $1 AND other.done_at IS NULL))
  ORDER BY e.id
 """
-OF_STREAM = "SELECT session_id, asked_by, asked_at FROM erasure WHERE stream_id = $1"
+OF_STREAM = "SELECT session_id, robot_id, asked_by, asked_at FROM erasure WHERE stream_id = $1"
 # A number stands for the session that has it now.
 OF_NUMBER = """
-SELECT e.session_id, e.asked_by, e.asked_at FROM erasure e
+SELECT e.session_id, e.robot_id, e.asked_by, e.asked_at FROM erasure e
  WHERE e.session_id = $1
    AND NOT EXISTS (SELECT FROM teleop_session s WHERE s.id = $1 AND s.stream_id <> e.stream_id)
 """
@@ -172,20 +172,33 @@ def key_of(stream_id: UUID | None, robot_id: str, dataset: str | None) -> str:
 
 async def check_stream(connection: Connection, stream_id: UUID) -> None:
     """Raise SessionErased if the session of that stream was erased."""
-    _refuse_session(await connection.fetchrow(OF_STREAM, stream_id))
+    row = await connection.fetchrow(OF_STREAM, stream_id)
+    if row is not None:
+        raise _session_erased(row, "session")
 
 
-async def check_session(connection: Connection, session: int | UUID, *, hold: UUID | None = None) -> None:
-    """Raise SessionErased if the session with that number, or of that stream, was erased.
+async def lacking_session(connection: Connection, session_id: int) -> SessionErased | SessionNotFound:
+    """Why there is no session with that number: somebody has erased it, or it never was."""
+    row = await connection.fetchrow(OF_NUMBER, min(session_id, MAX_ID))
+    return SessionNotFound.of(session_id) if row is None else _session_erased(row, "session_id")
+
+
+async def check_session(
+    connection: Connection, session: int | UUID, *, robot_id: str, hold: UUID | None = None
+) -> None:
+    """Raise SessionErased if the robot's session with that number, or of that stream, was erased.
 
     hold  the stream, whose erasure waits until the transaction ends; None: nothing is added
     """
     if hold is not None:
         await connection.execute(HOLD, key_of(hold, "", None))
+    row = None
     if isinstance(session, UUID):
-        await check_stream(connection, session)
+        row = await connection.fetchrow(OF_STREAM, session)
     elif 1 <= session <= MAX_ID:
-        _refuse_session(await connection.fetchrow(OF_NUMBER, session))
+        row = await connection.fetchrow(OF_NUMBER, session)
+    if row is not None and row["robot_id"] == robot_id:
+        raise _session_erased(row, "session")
 
 
 async def check_dataset(connection: Connection, robot_id: str, dataset: str, *, hold: bool) -> None:
@@ -204,11 +217,9 @@ async def check_dataset(connection: Connection, robot_id: str, dataset: str, *, 
         )
 
 
-def _refuse_session(row: asyncpg.Record | None) -> None:
-    if row is not None:
-        raise SessionErased(
-            f"session {row['session_id']} {told_erased(row['asked_by'], row['asked_at'])}", field="session"
-        )
+def _session_erased(row: asyncpg.Record, field: str) -> SessionErased:
+    told = told_erased(row["asked_by"], row["asked_at"])
+    return SessionErased(f"session {row['session_id']} {told}", field=field)
 
 
 def told_erased(asked_by: str, asked_at: datetime) -> str:

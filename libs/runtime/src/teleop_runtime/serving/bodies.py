@@ -1,7 +1,7 @@
 """Reads request bodies in parts, as they arrive."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from starlette.requests import Request
@@ -11,15 +11,19 @@ from teleop_schema.errors import TooSlow
 # that a trickle does not hold a connection.
 PATIENCE_S = 30.0
 LEAST_BYTES = 16 * 1024
+# In the state of a request whose caller's access can end: raises Unauthorized once it has.
+STILL_ADMITTED = "still_admitted"
 
 
 async def body_parts(request: Request) -> AsyncGenerator[bytes]:
-    """The body as it arrives; raises TooSlow, and ClientDisconnect if the connection breaks.
+    """The body as it arrives; raises TooSlow, Unauthorized if its sender may not send any more, and
+    ClientDisconnect if the connection breaks.
 
     Only the time spent waiting for bytes counts, not the time in which the caller works on them.
     """
     loop = asyncio.get_running_loop()
     waited_s, came = 0.0, 0
+    check: Callable[[], Awaitable[None]] | None = getattr(request.state, STILL_ADMITTED, None)
     async with aclosing(request.stream()) as stream:
         while True:
             asked_at = loop.time()
@@ -35,4 +39,6 @@ async def body_parts(request: Request) -> AsyncGenerator[bytes]:
             waited_s, came = waited_s + loop.time() - asked_at, came + len(part)
             if came >= LEAST_BYTES:
                 waited_s, came = 0.0, 0
+            if check is not None:
+                await check()
             yield part

@@ -6,24 +6,34 @@ A token that is shown is always checked, whoever else would be let in without on
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Hashable,
+)
 from functools import wraps
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote
 
 import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Scope
+from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from teleop_schema.errors import BackendError, RateLimited, StorageUnavailable, Unauthorized
 
 from teleop_runtime.access.principal import THE_NETWORK, Principal
 from teleop_runtime.access.rates import RateLimits, counted_as
 from teleop_runtime.access.roles import AUDITED, Need
+from teleop_runtime.access.sessions import hash_of_secret
 from teleop_runtime.access.tokens import hash_of
 from teleop_runtime.logs import get_logger, holds_token
 from teleop_runtime.metrics import REQUESTS_LIMITED
+from teleop_runtime.serving.bodies import STILL_ADMITTED
 from teleop_runtime.serving.identity import session_shown, sessions_of, signed_in
 from teleop_runtime.serving.posture import SHOW, Posture
 from teleop_runtime.serving.problems import as_backend_error, as_message, refuse
@@ -39,6 +49,9 @@ EVENTS = "text/event-stream"
 # Parts of addresses that say whose data it is. The parts of a server that have such addresses know the robots
 # behind them: a function of that name, in the state.
 BOUND = ("session_id", "video_id", "upload_id", "export_id")
+# How often to look whether who sends a long body, or reads a long answer, is still let in.
+LOOK_AGAIN_S = 2.0
+ENDED = "the token was revoked, has expired, or is for fewer robots now"
 # For the last words to a client that may not be reading any more.
 FAREWELL_TIMEOUT_S = 2.0
 
@@ -49,14 +62,14 @@ type SocketEndpoint = Callable[[WebSocket], Awaitable[None]]
 class Tokens(Protocol):
     """What is known about tokens; in the state of a server as `tokens`."""
 
-    async def find(self, token: str) -> Principal:
-        """Whose token it is; raises Unauthorized."""
+    async def find(self, token: str, key: bytes) -> Principal:
+        """Whose token, with this hash, it is; raises Unauthorized."""
 
     async def ended(self, principal: Principal) -> None:
-        """Return once its token is revoked or expired."""
+        """Return once its token is revoked or expired, or for fewer robots."""
 
     async def robots_of_sessions(self, session_ids: Collection[int]) -> Collection[str]:
-        """The robots of those of the sessions that exist."""
+        """The robots of those of the sessions that exist, or have been erased."""
 
     async def note(self, principal: Principal, address: str | None, action: str, subject: str) -> None:
         """Keep what was done."""
@@ -96,12 +109,17 @@ def caller_of(connection: HTTPConnection) -> Principal:
     return found
 
 
+def counted_caller(connection: HTTPConnection) -> Hashable:
+    """As whom a caller counts where callers share something."""
+    return _counted_as(connection, caller_of(connection))
+
+
 async def check_sessions(connection: HTTPConnection, session_ids: Collection[int]) -> None:
     """Raise NotAllowed if one of the sessions is of a robot that the caller may not touch."""
     caller = caller_of(connection)
     if caller.robot_ids is not None:
-        for robot_id in await _tokens(connection).robots_of_sessions(session_ids):
-            caller.check_robot(robot_id, field="session_ids")
+        robots = await _tokens(connection).robots_of_sessions(session_ids)
+        caller.check_own(robots, field="session_ids")
 
 
 async def admit(connection: HTTPConnection, needs: Need, own_check: bool) -> Principal:
@@ -132,24 +150,23 @@ async def _identify_few(connection: HTTPConnection, needs: Need) -> Principal:
     """
     limits: RateLimits | None = getattr(connection.state, "rate_limits", None)
     if limits is None:
-        return await _identify(connection, needs)
+        return await _identify(connection, needs, _shown(connection))
     now_s, address = time.monotonic(), counted_as(connection.client.host if connection.client else "")
     by = "nobody known"
     try:
-        shown = shown_token(connection) or session_shown(connection)
-        key = hash_of(shown) if shown else None
-        if key is not None:
-            limits.check_shown(key, address, now_s)
+        shown = _shown(connection)
+        if shown.key is not None:
+            limits.check_shown(shown.key, address, now_s)
         try:
-            caller = await _identify(connection, needs)
+            caller = await _identify(connection, needs, shown)
         except Unauthorized:
             limits.count_stranger(address, now_s)
             raise
-        if key is not None and _can_end(caller):
-            limits.note_known(key)
+        if shown.key is not None and _can_end(caller):
+            limits.note_known(shown.key)
         if needs != "send":
             by = caller.name
-            limits.count(address if caller.how == "network" else (caller.role, caller.name), now_s)
+            limits.count(_counted_as(connection, caller), now_s)
     except RateLimited as error:
         REQUESTS_LIMITED.inc()
         if limits.is_news(now_s):
@@ -158,11 +175,33 @@ async def _identify_few(connection: HTTPConnection, needs: Need) -> Principal:
     return caller
 
 
-async def _identify(connection: HTTPConnection, needs: Need) -> Principal:
-    token = shown_token(connection)
-    if token is not None:
-        return await _tokens(connection).find(token)
-    if (known := await signed_in(connection)) is not None:
+def _counted_as(connection: HTTPConnection, caller: Principal) -> Hashable:
+    address = counted_as(connection.client.host if connection.client else "")
+    return address if caller.how == "network" else (caller.role, caller.name)
+
+
+class _Shown(NamedTuple):
+    """What a request shows to be let in.
+
+    token  None: none
+    key    hash of the token, or of a session's id; None: it shows neither, or an empty token
+    """
+
+    token: str | None
+    key: bytes | None
+
+
+def _shown(connection: HTTPConnection) -> _Shown:
+    if (token := shown_token(connection)) is not None:
+        return _Shown(token, hash_of(token) if token else None)
+    secret = session_shown(connection)
+    return _Shown(None, None if secret is None else hash_of_secret(secret))
+
+
+async def _identify(connection: HTTPConnection, needs: Need, shown: _Shown) -> Principal:
+    if shown.token is not None:
+        return await _tokens(connection).find(shown.token, shown.key or b"")
+    if (known := await signed_in(connection, shown.key)) is not None:
         return known
     posture: Posture = connection.state.posture
     unknown = posture.unknown_caller(connection.scope, needs)
@@ -182,8 +221,7 @@ async def _check_robots(connection: HTTPConnection, caller: Principal, own_check
     bound = next((name for name in BOUND if name in named), None)
     if bound is not None:
         robots_of = getattr(connection.state, f"robots_of_{bound}")
-        for robot_id in await robots_of(named[bound]):
-            caller.check_robot(robot_id, field=bound)
+        caller.check_own(await robots_of(named[bound]), field=bound)
     elif not own_check:
         caller.check_all_robots()
 
@@ -203,12 +241,18 @@ def guard(endpoint: HttpEndpoint, needs: Need, own_check: bool) -> HttpEndpoint:
     @wraps(endpoint)
     async def answer(request: Request) -> Response:
         caller = await admit(request, needs, own_check)
+        still = _StillAdmitted(request, needs, caller)
+        if _can_end(caller):
+            setattr(request.state, STILL_ADMITTED, still.check)
         response = await endpoint(request)
         if needs in AUDITED and request.method not in READING and response.status_code < 400:
             subject = getattr(request.state, "subject", request.url.path)
             await note(request, caller, endpoint.__name__, subject)
-        if isinstance(response, StreamingResponse) and response.media_type == EVENTS and _can_end(caller):
-            response.body_iterator = _events_while_valid(request, caller, response.body_iterator)
+        if not isinstance(response, StreamingResponse) or not _can_end(caller):
+            return response
+        if response.media_type != EVENTS:
+            return _WhileAdmitted(response, still)
+        response.body_iterator = _events_while_valid(request, caller, response.body_iterator)
         return response
 
     return answer
@@ -245,6 +289,46 @@ def guard_socket(endpoint: SocketEndpoint, needs: Need) -> SocketEndpoint:
             await endpoint(websocket)
 
     return converse
+
+
+class _StillAdmitted:
+    """Looks now and then whether what has let a caller in is still valid."""
+
+    def __init__(self, connection: HTTPConnection, needs: Need, caller: Principal) -> None:
+        self._connection = connection
+        self._needs = needs
+        self._caller = caller
+        self._looked_at_s = time.monotonic()
+
+    async def check(self) -> None:
+        """Raise Unauthorized if it is not. What can't be asked at the moment is not taken for ended."""
+        if time.monotonic() - self._looked_at_s < LOOK_AGAIN_S:
+            return
+        try:
+            found = await _identify(self._connection, self._needs, _shown(self._connection))
+        except Exception as error:
+            if not isinstance(error, StorageUnavailable) and trouble_of(error) is None:
+                raise
+        else:
+            if not self._caller.keeps(found.robot_ids):
+                raise Unauthorized(ENDED)
+        self._looked_at_s = time.monotonic()
+
+
+class _WhileAdmitted(Response):
+    """An answer, which is cut off once what has let its caller in is not valid any more."""
+
+    def __init__(self, answer: Response, still: _StillAdmitted) -> None:
+        self._answer = answer
+        self._still = still
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_checked(message: Message) -> None:
+            if message.get("more_body"):
+                await self._still.check()
+            await send(message)
+
+        await self._answer(scope, receive, send_checked)
 
 
 def _can_end(caller: Principal) -> bool:
@@ -304,7 +388,7 @@ async def _while_valid(websocket: WebSocket, endpoint: SocketEndpoint, caller: P
         await asyncio.gather(conversing, ended, return_exceptions=True)
     _log_end(caller)
     if caller.token_id is not None:
-        error = Unauthorized("the token was revoked, or has expired", hint="let the robot join again")
+        error = Unauthorized(ENDED, hint="let the robot join again")
     else:
         error = Unauthorized("the session has ended", hint="sign in again")
     with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):

@@ -13,18 +13,20 @@ from teleop_runtime.access.sessions import check_own_page, shown_session
 class Sessions(Protocol):
     """What is known about people; in the state of a server as `sessions`."""
 
-    async def find(self, secret: str) -> Principal | None:
-        """Whose session it is; None if it is unknown, or has ended."""
+    async def find(self, key: bytes) -> Principal | None:
+        """Whose session, whose id has this hash, it is; None if it is unknown, or has ended."""
 
     async def person(self, name: str) -> Grant | None:
         """What `people add` has said of somebody; None: nothing."""
 
     async def ended(self, principal: Principal) -> None:
-        """Return once its session has ended."""
+        """Return once its session has ended, or is for fewer robots."""
 
 
-async def signed_in(connection: HTTPConnection) -> Principal | None:
+async def signed_in(connection: HTTPConnection, session: bytes | None) -> Principal | None:
     """Who has signed in; None if nobody has, or their session has ended.
+
+    session  hash of the session's id that the request shows; None: it shows none
 
     The proxy's word comes first: it is given for each request, about whoever uses the browser now. Raises
     Unauthorized if the proxy is not understood, NotAllowed for somebody who has no role, and Forbidden for a
@@ -33,8 +35,7 @@ async def signed_in(connection: HTTPConnection) -> Principal | None:
     vouched: Vouched | Unauthorized | None = connection.scope.get(VOUCHED)
     if isinstance(vouched, Unauthorized):
         raise vouched
-    secret = session_shown(connection)
-    if vouched is None and secret is None:
+    if vouched is None and session is None:
         return None
     sessions = sessions_of(connection)
     found, refusal = None, None
@@ -43,8 +44,8 @@ async def signed_in(connection: HTTPConnection) -> Principal | None:
             found = principal_of(vouched, await sessions.person(vouched.name))
         except NotAllowed as error:
             refusal = error
-    if found is None and secret is not None:
-        found = await sessions.find(secret)
+    if found is None and session is not None:
+        found = await sessions.find(session)
     if found is not None:
         check_own_page(
             connection.scope.get("method"), dict(connection.scope["headers"]), tls=by_tls(connection)

@@ -198,7 +198,8 @@ def check_access(scope: Scope, pages: Pages = NO_PAGES) -> None:
     site = headers.get(b"sec-fetch-site", b"none").decode("latin-1")
     if pages.may_read(scope):
         return
-    if origin and _netloc(origin) != host:
+    # What a page without an origin of its own says ("null") has no address.
+    if origin and (not host or _netloc(origin) != host):
         raise Forbidden(
             f"web pages of {origin[:100]!r} may not use this backend", field="Origin", hint=PROXY_HINT
         )

@@ -36,7 +36,8 @@ from teleop_telemetry.access.views import (
 
 log = get_logger(__name__)
 
-# More than a fleet that starts at the same time needs, and too few to guess a code.
+# Of one address, so that nobody keeps others out. More than a fleet behind it that starts at the same time
+# needs. Whoever guesses from many has five tries at each code.
 MAX_JOINS_PER_MINUTE = 120
 PEM = "application/x-pem-file"
 # Answers with secrets in them.
@@ -120,13 +121,14 @@ async def join(request: Request) -> Response:
     A code that is wrong, used, expired or out of tries is refused in the same words.
     """
     attempts: Attempts = request.state.joins
-    attempts.count(MAX_JOINS_PER_MINUTE)
+    address = request.client.host if request.client else ""
+    attempts.count(address)
     wanted = await read_body(request, Joining)
     table: TokenTable = request.state.token_table
     try:
         joined = await table.join(wanted.code)
     except EnrolmentFailed:
-        log.warning("a robot could not join", address=request.client.host if request.client else None)
+        log.warning("a robot could not join", address=address)
         raise
     await note(request, Principal(joined.robot_id, "robot"), "join", joined.robot_id)
     return JsonResponse(joined, headers=NOT_KEPT)

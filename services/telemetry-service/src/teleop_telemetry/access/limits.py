@@ -1,35 +1,30 @@
 """How many may try codes, in one process."""
 
+import math
 import time
 
+from teleop_runtime.access.rates import Buckets, Rate, counted_as
 from teleop_schema.errors import TooManyAttempts
-
-# Addresses remembered in a minute: whoever has millions of them fills no memory, and shares one count.
-MAX_APART = 10_000
 
 
 class Attempts:
-    """Counts attempts by the minute."""
+    """So many attempts of each address in a minute: nobody keeps others out with theirs."""
 
-    def __init__(self, who: str) -> None:
+    def __init__(self, who: str, most: int) -> None:
         """
         who  can try it, for the error: "robots can try to join"
         """
         self._who = who
-        self._minute = 0
-        self._counts: dict[str, int] = {}
+        self._most = most
+        self._buckets = Buckets(Rate(per_s=most / 60, burst=most))
 
-    def count(self, most: int, by: str = "") -> None:
-        """Count one; raises TooManyAttempts beyond `most` in a minute.
-
-        by  whose attempts are counted apart, by address; beyond MAX_APART, new ones are counted together
-        """
-        minute = int(time.monotonic() // 60)
-        if minute != self._minute:
-            self._minute, self._counts = minute, {}
-        by = by if by in self._counts or len(self._counts) < MAX_APART else ""
-        self._counts[by] = self._counts.get(by, 0) + 1
-        if self._counts[by] > most:
+    def count(self, address: str) -> None:
+        """Count one; raises TooManyAttempts if there were too many, with the seconds to wait."""
+        wait_s = self._buckets.take(counted_as(address), time.monotonic())
+        if wait_s > 0:
             raise TooManyAttempts(
-                f"at most {most} {self._who} per minute", limit=most, hint="try again in a minute"
+                f"at most {self._most} {self._who} per minute from one address",
+                limit=self._most,
+                hint="wait as long as Retry-After says",
+                retry_after_s=math.ceil(wait_s),
             )

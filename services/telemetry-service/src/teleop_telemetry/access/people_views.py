@@ -117,7 +117,8 @@ class Caller(Struct, kw_only=True):
     robot_ids   the only robots whose data they may touch; null: all
     how         by what they are known: a token; the session of a browser; a proxy that has signed them in;
                 or where they are, the machine of the backend or a network that it trusts
-    may         what addresses may ask of a caller, and this one fulfils
+    may         what addresses may ask of a caller, and this one fulfils; where it may `push` to, says GET
+                /exports/destinations
     expires_at  when the token or session ends; null: never, or the backend does not know
     """
 

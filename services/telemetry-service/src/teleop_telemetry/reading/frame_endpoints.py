@@ -1,6 +1,5 @@
 """HTTP: the frames of a session."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -14,8 +13,17 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from teleop_runtime.postgres.frames import FrameReader, in_blocks
+from teleop_runtime.serving.guard import counted_caller
 from teleop_runtime.serving.operations import JSON, Answer, Bytes, Header, Operation, read_query
-from teleop_schema.errors import ArchiveLost, BadInput, NotAcceptable, SessionArchived, SessionNotFound
+from teleop_runtime.turns import Turns
+from teleop_schema.errors import (
+    ArchiveLost,
+    BadInput,
+    NotAcceptable,
+    SessionArchived,
+    SessionErased,
+    SessionNotFound,
+)
 from teleop_schema.identifiers import MAX_ID
 
 from teleop_telemetry.archive import FOLDER, ArchivedFrames, ArchiveReader, names_of
@@ -28,6 +36,8 @@ from teleop_telemetry.tables.views import Frames, SessionDetail
 # Each reader has its own connection; further readers wait, so
 # that they never use up the database's connections.
 MAX_FRAME_READERS = 4
+# Of one caller, whose clients may read as slowly as they like.
+MAX_READERS_OF_ONE = 2
 # Values read at a time: 20,000 frames of twelve joints per block.
 BLOCK_VALUES = 240_000
 
@@ -65,12 +75,13 @@ async def get_frames(request: Request) -> Response:
     if wanted.to_frame is not None and wanted.to_frame < wanted.from_frame:
         raise BadInput(f"to ({wanted.to_frame}) is less than from", field="to")
     queries: SessionQueries = request.state.session_queries
+    readers: Turns = request.state.frame_readers
     session = await queries.session(session_id_of(request))
     name = f"session-{session.id}.{FORMATS[media_type]}"
     return FrameFile(
         session,
         wanted,
-        readers=request.state.frame_readers,
+        place=readers.place(counted_caller(request)),
         opening=_place_of(request, session),
         media_type=media_type,
         headers={"Content-Disposition": f'inline; filename="{name}"', "Vary": "Accept"},
@@ -108,7 +119,7 @@ class FrameFile(StreamingResponse):
         session: SessionDetail,
         wanted: FrameRange,
         *,
-        readers: asyncio.Semaphore,
+        place: AbstractAsyncContextManager[None],
         opening: Open,
         media_type: str,
         headers: Mapping[str, str],
@@ -116,13 +127,13 @@ class FrameFile(StreamingResponse):
         super().__init__((), media_type=media_type, headers=headers)
         self._session = session
         self._wanted = wanted
-        self._readers = readers
+        self._place = place
         self._opening = opening
         self._format = media_type
         self._gone = Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._readers, self._opening() as reader:
+        async with self._place, self._opening() as reader:
             session = self._session
             tables = thin_out(reader, session, self._wanted, self._gone)
             schema = flat_schema(session.state_names, session.action_names, session.columns)
@@ -215,6 +226,6 @@ OPERATIONS = (
                 [Header("Content-Disposition", "A name for the file")],
             )
         ],
-        errors=[SessionNotFound, ArchiveLost, BadInput, NotAcceptable, SessionArchived],
+        errors=[SessionNotFound, SessionErased, ArchiveLost, BadInput, NotAcceptable, SessionArchived],
     ),
 )

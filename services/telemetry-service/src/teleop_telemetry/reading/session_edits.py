@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Callable
 
 from msgspec import UNSET
+from teleop_runtime.postgres.erasing import lacking_session
 from teleop_runtime.postgres.pool import Pool, connected, transaction
-from teleop_schema.errors import BadInput, NotFound, SessionArchived, SessionNotFound
+from teleop_schema.errors import BadInput, NotFound, SessionArchived
 
 from teleop_telemetry.tables.event_rows import read_episodes
 from teleop_telemetry.tables.lost_copies import archived_copy, take_again
@@ -84,7 +85,7 @@ class SessionEdits:
         self._edited = edited
 
     async def change_session(self, session_id: int, change: SessionChange) -> None:
-        """Raises SessionNotFound."""
+        """Raises SessionNotFound, SessionErased."""
         async with connected(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
             changed = await connection.fetchval(
                 CHANGE_SESSION,
@@ -93,27 +94,27 @@ class SessionEdits:
                 *(change.tags is not UNSET, change.tags or []),
                 *(change.note is not UNSET, change.note or None),
             )
-        if changed is None:
-            raise SessionNotFound.of(session_id)
+            if changed is None:
+                raise await lacking_session(connection, session_id)
         await self._tell(session_id)
 
     async def delete_session(self, session_id: int) -> None:
-        """Hide a session; raises SessionNotFound, also if it is deleted already."""
+        """Hide a session; raises SessionNotFound, also if it is deleted already, and SessionErased."""
         async with connected(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
-            deleted = await connection.fetchval(DELETE_SESSION, session_id)
-        if deleted is None:
-            raise SessionNotFound.of(session_id)
+            if await connection.fetchval(DELETE_SESSION, session_id) is None:
+                raise await lacking_session(connection, session_id)
         await self._tell(session_id)
 
     async def give_up_missing(self, session_id: int, reason: str) -> int:
         """Name the frames that nobody has accounted for as lost, for that reason; how many there were.
 
-        Of a session that the archive has lost, these are all. Raises SessionNotFound, SessionArchived.
+        Of a session that the archive has lost, these are all. Raises SessionNotFound, SessionErased,
+        SessionArchived.
         """
         async with transaction(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
             status = await connection.fetchval(LOCK_SESSION, session_id)
             if status is None:
-                raise SessionNotFound.of(session_id)
+                raise await lacking_session(connection, session_id)
             if archived := await archived_copy(connection, session_id):
                 if archived.damage is None:
                     raise SessionArchived(f"frames of session {session_id} have left the database")
@@ -123,13 +124,14 @@ class SessionEdits:
         return sum(row["frames"] for row in rows)
 
     async def change_episode(self, session_id: int, episode_index: int, change: EpisodeChange) -> EpisodeView:
-        """The changed episode; raises SessionNotFound, NotFound, or BadInput if its bounds make no sense."""
+        """The changed episode; raises SessionNotFound, SessionErased, NotFound, or BadInput if its bounds
+        make no sense."""
         if not 0 <= episode_index < 2**31:
             raise NotFound(f"there is no episode {episode_index}", field="episode_index")
         async with transaction(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
             stored = await connection.fetchrow(GET_EPISODE, session_id, episode_index)
             if stored is None and not await connection.fetchval(IS_SESSION, session_id):
-                raise SessionNotFound.of(session_id)
+                raise await lacking_session(connection, session_id)
             if stored is None:
                 raise NotFound(f"session {session_id} has no episode {episode_index}", field="episode_index")
             await connection.execute(

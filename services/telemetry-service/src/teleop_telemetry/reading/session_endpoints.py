@@ -9,7 +9,14 @@ from starlette.responses import Response
 from teleop_runtime.logs import get_logger
 from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
-from teleop_schema.errors import BadInput, BadRobotId, NotFound, SessionArchived, SessionNotFound
+from teleop_schema.errors import (
+    BadInput,
+    BadRobotId,
+    NotFound,
+    SessionArchived,
+    SessionErased,
+    SessionNotFound,
+)
 from teleop_schema.identifiers import MAX_ID, RobotId, check_robot_id
 
 from teleop_telemetry.reading.addresses import session_id_of
@@ -29,7 +36,8 @@ from teleop_telemetry.tables.views import (
 
 log = get_logger(__name__)
 
-PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+# `$` alone would let a line break at the end pass.
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$(?!\n)"
 
 
 class SessionQuery(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -188,7 +196,7 @@ OPERATIONS = (
         get_session,
         needs="read",
         answer=SessionDetail,
-        errors=[SessionNotFound],
+        errors=[SessionNotFound, SessionErased],
     ),
     Operation(
         "PATCH",
@@ -198,7 +206,7 @@ OPERATIONS = (
         body=SessionChange,
         example={"task": "Pick the red cube", "tags": ["kitchen"], "note": None},
         answer=SessionDetail,
-        errors=[SessionNotFound, BadInput],
+        errors=[SessionNotFound, SessionErased, BadInput],
     ),
     Operation(
         "DELETE",
@@ -206,7 +214,7 @@ OPERATIONS = (
         delete_session,
         needs="operate",
         status=204,
-        errors=[SessionNotFound],
+        errors=[SessionNotFound, SessionErased],
     ),
     Operation(
         "PATCH",
@@ -216,7 +224,7 @@ OPERATIONS = (
         body=EpisodeChange,
         example={"outcome": "failure", "note": "the cube slipped"},
         answer=EpisodeView,
-        errors=[SessionNotFound, NotFound, BadInput],
+        errors=[SessionNotFound, SessionErased, NotFound, BadInput],
     ),
     Operation(
         "GET",
@@ -224,7 +232,7 @@ OPERATIONS = (
         get_ledger,
         needs="read",
         answer=Ledger,
-        errors=[SessionNotFound],
+        errors=[SessionNotFound, SessionErased],
     ),
     Operation(
         "POST",
@@ -233,6 +241,6 @@ OPERATIONS = (
         needs="operate",
         query=GivenUp,
         answer=Ledger,
-        errors=[SessionNotFound, SessionArchived, BadInput],
+        errors=[SessionNotFound, SessionErased, SessionArchived, BadInput],
     ),
 )

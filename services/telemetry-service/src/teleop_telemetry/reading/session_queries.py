@@ -7,8 +7,8 @@ from typing import Any
 import asyncpg
 import msgspec
 from teleop_runtime.logs import get_logger
+from teleop_runtime.postgres.erasing import lacking_session
 from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
-from teleop_schema.errors import SessionNotFound
 
 from teleop_telemetry.reading.camera_accounts import camera_accounts, have_arrived
 from teleop_telemetry.tables.event_rows import read_columns, read_episodes
@@ -124,11 +124,11 @@ class SessionQueries:
         return SessionPage(sessions=sessions, next_cursor=sessions[-1].id if len(rows) > limit else None)
 
     async def session(self, session_id: int) -> SessionDetail:
-        """One session with its episodes and marks; raises SessionNotFound."""
+        """One session with its episodes and marks; raises SessionNotFound, SessionErased."""
         async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
             row = await connection.fetchrow(GET_SESSION, session_id)
             if row is None:
-                raise SessionNotFound.of(session_id)
+                raise await lacking_session(connection, session_id)
             episodes = await read_episodes(connection, session_id)
             columns = await read_columns(connection, session_id)
             marks = await connection.fetch(
@@ -146,11 +146,11 @@ class SessionQueries:
         )
 
     async def ledger(self, session_id: int) -> Ledger:
-        """The session's account, as of one moment; raises SessionNotFound."""
+        """The session's account, as of one moment; raises SessionNotFound, SessionErased."""
         async with transaction(self._pool, timeout_s=READ_TIMEOUT_S, snapshot=True) as connection:
             session = await connection.fetchrow(GET_SESSION, session_id)
             if session is None:
-                raise SessionNotFound.of(session_id)
+                raise await lacking_session(connection, session_id)
             account, measured = await _measured(connection, session)
             gaps = await connection.fetch(
                 "SELECT * FROM frame_gap WHERE session_id = $1 ORDER BY first_frame", session_id

@@ -50,6 +50,8 @@ log = get_logger(__name__)
 
 # Per process; further robots are asked to reconnect, and find another replica.
 MAX_CONNECTIONS = 10_000
+# Of one robot, which has one for each recording that it sends.
+MAX_CONNECTIONS_OF_ROBOT = 1000
 NORMAL_CLOSE, SERVICE_RESTART = 1000, 1012
 # Close codes of a client that has finished: done, going away (a page that was left), closed without a code. A
 # broken connection, and an end because of an error, have other codes.
@@ -77,7 +79,8 @@ async def log_telemetry(websocket: WebSocket) -> None:
     try:
         robot_id = check_robot_id(websocket.path_params["robot_id"])
         query = read_query(websocket, PlainQuery)
-        with connections.entered(MAX_CONNECTIONS) as draining:
+        entered = connections.entered(robot_id, limit=MAX_CONNECTIONS, of_robot=MAX_CONNECTIONS_OF_ROBOT)
+        with entered as draining:
             await _converse(websocket, robot_id, query, draining)
     except BackendError as error:
         await refuse(websocket, error)

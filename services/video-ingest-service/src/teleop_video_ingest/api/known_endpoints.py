@@ -37,8 +37,8 @@ async def tell_known(request: Request) -> Response:
         lacking = Lacking(
             installation=await installation(connection),
             versions=tuple(await lacking_versions(connection, held.robot_id, held.versions)),
-            videos=tuple(await lacking_videos(connection, held.videos)),
-            frames=tuple(await lacking_frames(connection, held.frames)),
+            videos=tuple(await lacking_videos(connection, held.robot_id, held.videos)),
+            frames=tuple(await lacking_frames(connection, held.robot_id, held.frames)),
             overtaken=tuple(await overtaken_versions(connection, held.robot_id, held.versions)),
         )
     return JsonResponse(lacking)

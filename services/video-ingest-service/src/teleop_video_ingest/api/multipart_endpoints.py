@@ -26,6 +26,9 @@ from teleop_video_ingest.model.announced import (
 from teleop_video_ingest.uploads.multipart import FILE_FIELD, FORM_TYPE, MAX_FORM_BYTES, FormReader
 from teleop_video_ingest.uploads.uploads import Uploads
 
+# Of a file whose size nobody has told.
+CHECK_EVERY_BYTES = 16 * 1024 * 1024
+
 
 async def upload_video(request: Request) -> Response:
     """Store one chunk of a session's video: 201 with its receipt, 200 if it was stored already."""
@@ -59,20 +62,23 @@ async def _file_parts(
     request: Request, uploads: Uploads, form: FormReader, kind: str
 ) -> AsyncIterator[bytes]:
     """The file's bytes; if all fields came before them, the fields are checked first."""
-    checked = False
+    announced: Announced | None = None
+    whole = "content-length" in request.headers
     coming_bytes = int(request.headers.get("content-length", 0))
+    came_bytes, check_at = 0, 0
     async with aclosing(counted_parts(request)) as parts:
         async for part in parts:
-            pieces = form.feed(part)
+            begun, pieces = form.file_begun, form.feed(part)
             coming_bytes -= len(part)
-            if form.file_begun and not checked:
-                checked = True
-                if all(name in form.fields for name in required_fields(kind)):
-                    announced = _announced(request, form, kind)
-                    await uploads.check(announced)
-                    # As long as the fields are in front of the file, as they should be.
-                    file_bytes = sum(map(len, pieces)) + coming_bytes - form.behind_bytes
-                    await uploads.check_announced(announced, file_bytes)
+            came_bytes += sum(map(len, pieces))
+            if not begun and form.file_begun and all(name in form.fields for name in required_fields(kind)):
+                announced = _announced(request, form, kind)
+                await uploads.check(announced)
+            if announced is not None and came_bytes >= check_at:
+                # As long as the fields are in front of the file, as they should be.
+                file_bytes = came_bytes + coming_bytes - form.behind_bytes if whole else came_bytes
+                await uploads.check_announced(announced, file_bytes, whole=whole)
+                check_at = LIMITS[kind] if whole else came_bytes + CHECK_EVERY_BYTES
             for piece in pieces:
                 yield piece
     form.end()

@@ -25,6 +25,7 @@ from teleop_runtime.serving.operations import (
     read_query,
 )
 from teleop_runtime.store import Store
+from teleop_runtime.turns import Turns
 from teleop_schema.errors import BackendError, BadInput, BadRange, BadRobotId, BodyTooLarge, DatasetErased
 from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion, Manifest
 from teleop_schema.identifiers import check_robot_id
@@ -142,8 +143,8 @@ async def verify_dataset(request: Request) -> Response:
             version_id = (await find_state(connection, robot_id, dataset, wanted.version)).version_id
         objects = await objects_of(connection, dataset_id, version_id)
     # Reading all bytes may take hours, during which no connection is held.
-    verifications: asyncio.Semaphore = request.state.verifications
-    async with verifications:
+    verifications: Turns = request.state.verifications
+    async with verifications.place(robot_id):
         await verify_objects(pool, store, objects)
     async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
         damaged = await damaged_files(connection, dataset_id, version_id)

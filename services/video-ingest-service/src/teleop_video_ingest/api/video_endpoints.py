@@ -8,11 +8,12 @@ import asyncpg
 from msgspec import Meta, Struct, convert
 from starlette.requests import Request
 from starlette.responses import Response
+from teleop_runtime.postgres.erasing import lacking_session
 from teleop_runtime.postgres.pool import Pool, connected
 from teleop_runtime.serving.content import RANGE_HEADERS, content_answers
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_query
 from teleop_runtime.store import Store
-from teleop_schema.errors import BadInput, BadRange, SessionNotFound
+from teleop_schema.errors import BadInput, BadRange, SessionErased, SessionNotFound
 from teleop_schema.identifiers import MAX_ID
 
 from teleop_video_ingest.api.content import BINARY, answer_object
@@ -56,7 +57,7 @@ async def list_videos(request: Request) -> Response:
     async with connected(pool, timeout_s=READ_TIMEOUT_S) as connection:
         session = await find_session(connection, session_id)
         if session is None or session.hidden:
-            raise SessionNotFound.of(session_id)
+            raise await lacking_session(connection, session_id)
         rows = await list_chunks(connection, session_id, wanted.camera_key, wanted.cursor, wanted.limit + 1)
         cameras = {*session.cameras, *await cameras_of(connection, session_id)}
         if wanted.camera_key is not None:
@@ -127,7 +128,7 @@ OPERATIONS = (
         needs="read",
         query=VideoFilter,
         answer=SessionVideos,
-        errors=[SessionNotFound, BadInput],
+        errors=[SessionNotFound, SessionErased, BadInput],
     ),
     Operation(
         "DELETE",

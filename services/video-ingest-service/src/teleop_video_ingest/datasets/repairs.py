@@ -19,6 +19,7 @@ from teleop_runtime.confined.start import command_of, worker_environment
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_runtime.store import Store
+from teleop_runtime.turns import Turns
 from teleop_schema.errors import BackendError, DatasetErased, Overloaded
 from teleop_schema.files import MAX_DATASET_FILES, DatasetVersion, Manifest, ManifestFile
 from teleop_schema.identifiers import local_path, stored_path
@@ -46,7 +47,8 @@ INFO = "meta/info.json"
 
 
 class Repairs:
-    """Repairs datasets one at a time, each in a separate process, in folders below `scratch`.
+    """Repairs datasets one at a time, each in a separate process, in folders below `scratch`; robots take
+    turns.
 
     scratch  on the file system of a local store, so that its objects need not be copied
     """
@@ -55,7 +57,7 @@ class Repairs:
         self._pool = pool
         self._store = store
         self._scratch = scratch
-        self._place = asyncio.Semaphore(1)
+        self._turns = Turns(1)
 
     async def repair(self, robot_id: str, dataset: str, version: int | None) -> tuple[DatasetVersion, str]:
         """Repair `version`; returns the version with everything that could be recovered,
@@ -65,7 +67,7 @@ class Repairs:
         version.
         Raises DatasetNotFound, VersionNotFound, AlreadySound, NothingRecovered, NoSpace.
         """
-        async with self._place, self._folder() as folder:
+        async with self._turns.place(robot_id), self._folder() as folder:
             torn, files, earlier = await self._find(robot_id, dataset, version)
             await self._store.check_room(2 * torn.size_bytes)
             # Apart, because the process may write in the one folder, and must not in the other.

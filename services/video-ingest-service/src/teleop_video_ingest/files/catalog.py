@@ -32,6 +32,7 @@ from teleop_video_ingest.tables.dataset_table import add_revision, check_apart, 
 from teleop_video_ingest.tables.look_table import note_look, note_slow
 from teleop_video_ingest.tables.object_table import (
     damage_of,
+    has_size,
     keep_object,
     lock_damaged,
     lock_path,
@@ -104,6 +105,11 @@ class Catalog:
         async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
             return await sent_by(connection, sha256, [robot_id])
 
+    async def has_size(self, size_bytes: int, robot_id: str) -> bool:
+        """Whether the robot has a file of that size already."""
+        async with connected(self._pool, timeout_s=READ_TIMEOUT_S) as connection:
+            return await has_size(connection, size_bytes, robot_id)
+
     async def base_of(self, file: VideoFile | DatasetFile) -> tuple[str, bytes] | None:
         """(sha256, chunk records) of the current content at the path of `file`, to send only what differs.
 
@@ -150,7 +156,7 @@ class Catalog:
         probed = look.result() if look.done() else LATER
         path = video_path(file.robot_id, session.id, file.camera_key, file.chunk_index)
         async with transaction(self._pool, timeout_s=WRITE_TIMEOUT_S) as connection:
-            await check_session(connection, file.session, hold=session.stream)
+            await check_session(connection, file.session, robot_id=file.robot_id, hold=session.stream)
             await lock_path(connection, path)
             if receipt := await _find_video(connection, session, file):
                 return receipt, False
@@ -257,12 +263,13 @@ def check_names(file: VideoFile | DatasetFile) -> None:
 
 
 async def _session_of(connection: Connection, file: VideoFile) -> SessionRow:
-    await check_session(connection, file.session)
+    await check_session(connection, file.session, robot_id=file.robot_id)
     session = await find_session(connection, file.session)
     if session is None:
         raise UnknownSession(f"there is no session {file.session}", field="session")
     if session.robot_id != file.robot_id:
-        raise RobotMismatch(f"session {session.id} is of robot {session.robot_id!r}", field="robot_id")
+        # Not of which: numbers can be tried one after the other.
+        raise RobotMismatch(f"session {session.id} is not of robot {file.robot_id!r}", field="robot_id")
     return session
 
 

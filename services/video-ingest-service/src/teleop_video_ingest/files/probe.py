@@ -16,11 +16,11 @@ from teleop_runtime.confined.handed import send
 from teleop_runtime.confined.start import channel, command_of, worker_environment
 from teleop_runtime.logs import get_logger
 from teleop_runtime.store import Store
+from teleop_runtime.turns import Turns
 from teleop_schema.depth import DEPTH_CODEC, DEPTH_PIX_FMT
 from teleop_schema.files import VideoFile
 from teleop_schema.words import counted
 
-from teleop_video_ingest.files.turns import Turns
 from teleop_video_ingest.metrics import PROBES
 from teleop_video_ingest.model.worker_messages import Probed, Question
 

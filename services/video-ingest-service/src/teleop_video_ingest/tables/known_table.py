@@ -39,7 +39,7 @@ SELECT held.position, number
   FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
        AS held(stream, camera_key, first_chunk, end_chunk, position)
        CROSS JOIN generate_series(held.first_chunk, held.end_chunk - 1) AS number
-       LEFT JOIN teleop_session s ON s.stream_id = held.stream
+       LEFT JOIN teleop_session s ON s.stream_id = held.stream AND s.robot_id = $6
  WHERE NOT EXISTS (SELECT FROM video_chunk c JOIN stored_object o USING (sha256)
                     WHERE c.session_id = s.id AND c.camera_key = held.camera_key
                       AND c.chunk_index = number AND o.damage IS NULL)
@@ -53,7 +53,8 @@ SELECT held.stream, coalesce(here.frames, 0), held.ended
   LEFT JOIN (SELECT s.stream_id, s.status,
                     CASE WHEN a.damage IS NULL THEN s.next_frame_index ELSE 0 END AS frames
                FROM teleop_session s
-               LEFT JOIN session_archive a ON a.session_id = s.id AND a.dropped_at IS NOT NULL) AS here
+               LEFT JOIN session_archive a ON a.session_id = s.id AND a.dropped_at IS NOT NULL
+              WHERE s.robot_id = $4) AS here
          ON here.stream_id = held.stream
  WHERE here.stream_id IS NULL OR here.frames < held.frames OR (held.ended AND here.status = 'recording')
 """
@@ -83,22 +84,25 @@ async def overtaken_versions(
     return sorted(OvertakenVersion(*row) for row in rows)
 
 
-async def lacking_videos(connection: Connection, held: Sequence[HeldVideo]) -> list[HeldVideo]:
-    """For each camera, the chunks that are not here, or are damaged."""
+async def lacking_videos(connection: Connection, robot_id: str, held: Sequence[HeldVideo]) -> list[HeldVideo]:
+    """For each camera of the robot, the chunks that are not here, or are damaged."""
     ranges = [
         (video.stream, video.camera_key, first, end, position)
         for position, video in enumerate(held)
         for first, end in video.chunks
     ]
-    rows = await connection.fetch(LACKING_CHUNKS, *map(list, zip(*ranges, strict=True))) if ranges else []
+    columns = map(list, zip(*ranges, strict=True))
+    rows = await connection.fetch(LACKING_CHUNKS, *columns, robot_id) if ranges else []
     return [
         HeldVideo(held[position].stream, held[position].camera_key, ranges_of([row[1] for row in lacking]))
         for position, lacking in groupby(rows, key=lambda row: row[0])
     ]
 
 
-async def lacking_frames(connection: Connection, held: Sequence[HeldFrames]) -> list[HeldFrames]:
-    """The streams that have fewer frames here, or have not ended here."""
+async def lacking_frames(
+    connection: Connection, robot_id: str, held: Sequence[HeldFrames]
+) -> list[HeldFrames]:
+    """The streams of the robot that have fewer frames here, or have not ended here."""
     told = [each.stream for each in held], [each.frames for each in held], [each.ended for each in held]
-    rows = await connection.fetch(LACKING_FRAMES, *told)
+    rows = await connection.fetch(LACKING_FRAMES, *told, robot_id)
     return [HeldFrames(UUID(str(row[0])), row[1], row[2]) for row in rows]

@@ -41,6 +41,15 @@ SELECT EXISTS (SELECT FROM video_chunk c JOIN teleop_session s ON s.id = c.sessi
                 WHERE f.sha256 = $1 AND d.robot_id = ANY($2))
 """
 
+HAS_SIZE = """
+SELECT EXISTS (SELECT FROM stored_object o
+                WHERE o.size_bytes = $1
+                  AND (EXISTS (SELECT FROM video_chunk c JOIN teleop_session s ON s.id = c.session_id
+                                WHERE c.sha256 = o.sha256 AND s.robot_id = $2)
+                       OR EXISTS (SELECT FROM dataset_file f JOIN dataset d ON d.id = f.dataset_id
+                                   WHERE f.sha256 = o.sha256 AND d.robot_id = $2)))
+"""
+
 LOCK_PATH = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 
 
@@ -80,6 +89,12 @@ async def sent_by(connection: Connection, sha256: str, robot_ids: Collection[str
     """Whether one of these robots has a file with these bytes."""
     sent: bool = await connection.fetchval(SENT_BY, sha256, list(robot_ids))
     return sent
+
+
+async def has_size(connection: Connection, size_bytes: int, robot_id: str) -> bool:
+    """Whether one of the robot's files has that size."""
+    found: bool = await connection.fetchval(HAS_SIZE, size_bytes, robot_id)
+    return found
 
 
 async def note_sound(connection: Connection, sha256s: Sequence[str]) -> None:

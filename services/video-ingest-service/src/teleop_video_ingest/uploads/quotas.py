@@ -54,16 +54,6 @@ class Quotas:
             limit_bytes,
         )
 
-    async def check_alone(self, robot_id: str, size_bytes: int) -> None:
-        """Raise QuotaReached for a file that would not fit if it were the only one."""
-        _, limit_bytes = await self._used(robot_id, 0)
-        if limit_bytes is not None and size_bytes > limit_bytes:
-            raise _reached(
-                f"the files of {robot_id} may take {size_text(limit_bytes)}, and this one has "
-                f"{size_text(size_bytes)}",
-                limit_bytes,
-            )
-
     async def near(self, robot_id: str) -> Quota | None:
         """What to tell a robot that has nearly used its quota, or all of it; None: it has not."""
         used_bytes, limit_bytes = await self._used(robot_id, 0)

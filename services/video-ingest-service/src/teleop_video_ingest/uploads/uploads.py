@@ -22,7 +22,13 @@ from teleop_runtime.store import (
 from teleop_schema.errors import BackendError, BodyTooLarge
 from teleop_schema.files import DatasetFile, FilePlan, Planned, Receipt, VideoFile
 
-from teleop_video_ingest.errors import BadTusHeader, ChunkConflict, TooManyUploads, UploadGone
+from teleop_video_ingest.errors import (
+    BadTusHeader,
+    ChunkConflict,
+    QuotaReached,
+    TooManyUploads,
+    UploadGone,
+)
 from teleop_video_ingest.files.catalog import Catalog
 from teleop_video_ingest.model.announced import LIMITS, SOME_SHA256, Announced, complete
 from teleop_video_ingest.tables.upload_table import (
@@ -128,18 +134,23 @@ class Uploads:
             if "sha256" in announced:
                 raise
 
-    async def check_announced(self, announced: Announced, size_bytes: int) -> None:
-        """Raise QuotaReached before the bytes come, if it is certain that the robot may not send so many.
+    async def check_announced(self, announced: Announced, size_bytes: int, *, whole: bool) -> None:
+        """Raise QuotaReached before the bytes come, or go on coming, if the robot may not send so many.
 
-        Without a SHA-256, they may be bytes that it has sent already: those take no more.
+        Bytes that it has sent already take no more. Without a SHA-256, they may be those only if it has a
+        file of that size.
+
+        whole  whether the file has that size; otherwise it has more
         """
-        if self._quotas is None:
-            return
         robot_id, sha256 = announced["robot_id"], announced.get("sha256")
-        if sha256 is None:
-            await self._quotas.check_alone(robot_id, size_bytes)
-        elif not await self._catalog.is_of(sha256, robot_id):
+        if sha256 is not None and await self._catalog.is_of(sha256, robot_id):
+            return
+        try:
             await self._check_quota(robot_id, size_bytes)
+        except QuotaReached:
+            known = sha256 is None and whole and await self._catalog.has_size(size_bytes, robot_id)
+            if not known:
+                raise
 
     async def find(self, upload_id: UUID) -> Upload:
         """One upload; raises UnknownUpload, UploadGone."""

@@ -1,16 +1,16 @@
-"""Places that robots share."""
+"""Places that are shared."""
 
 import asyncio
 
 import pytest
-from teleop_video_ingest.files.turns import Turns
+from teleop_runtime.turns import Turns
 
 
 class Files:
     """Files that hold a place until they are let go, and the order in which they got it."""
 
-    def __init__(self, places: int) -> None:
-        self.turns = Turns(places)
+    def __init__(self, places: int, each: int | None = None) -> None:
+        self.turns = Turns(places, each)
         self.served: list[str] = []
         self.ends: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -56,6 +56,17 @@ async def test_robots_with_as_many_take_turns():
     for name in ("a1", "b1", "a2", "b2", "a3"):
         await files.end(name)
     assert files.served == ["a1", "b1", "a2", "b2", "a3"]
+
+
+async def test_nobody_has_all_places():
+    """Although some are free: whoever comes next may come at any time."""
+    files = Files(3, each=2)
+    await files.arrive("a1", "a2", "a3")
+    assert files.served == ["a1", "a2"]
+    await files.arrive("b1")
+    assert files.served == ["a1", "a2", "b1"]
+    await files.end("a1")
+    assert files.served == ["a1", "a2", "b1", "a3"]
 
 
 async def test_who_gives_up_leaves_no_place_behind():
