@@ -96,6 +96,7 @@ EXPECTED = {
     "GET /exports/{export_id}/archive": BROWSE,
     "GET /exports/{export_id}/files/{path}": BROWSE,
     "DELETE /exports/{export_id}": OPERATE,
+    "GET /exports/destinations": ({"operator", "trainee", "admin"}, {"operator", "trainee", "admin"}),
     # What an operator may push depends on the namespaces of the Hub.
     "POST /exports/{export_id}/push": OPERATE,
     "POST /tokens": ADMIN,

@@ -259,6 +259,8 @@ async def test_where_to_is_limited(hub, serve, record, monkeypatch, database):
         again = await backend.http.post(f"/exports/{export['id']}/push", json={})
         assert (again.status_code, again.json()["code"]) == (403, "not_allowed")
         assert "LEROBOT_BACKEND_HUB_NAMESPACES" in again.json()["hint"]
+        told = (await backend.http.get("/exports/destinations")).json()
+        assert told == {"namespaces": ["lab"], "public": True, "overwrite": True}
         made, _ = await push(backend, session)
         assert made["status"] == "done", made
 

@@ -1,7 +1,13 @@
 """Exports of whatever sessions pass a filter."""
 
 import pytest
+from teleop_runtime.access.tokens import hash_of, make_token, prefix_of
 
+ADD_TOKEN = """
+WITH p AS (INSERT INTO principal (name, role, robot_ids)
+           VALUES ('trainee', 'operator', '{robot_B}') RETURNING id)
+INSERT INTO access_token (principal_id, hash, prefix) SELECT id, $1, $2 FROM p
+"""
 PAST, FUTURE = "2000-01-01T00:00:00Z", "2100-01-01T00:00:00Z"
 
 
@@ -169,6 +175,33 @@ async def test_a_filter_that_nothing_passes_names_what_fits_none(
     assert problem["field"] == (f"filter.{field}" if field else "filter")
     assert detail in problem["detail"]
     assert hint is None or hint in problem["hint"]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"robot_id": "nobody"},
+        {"robot_id": "robot_A"},
+        {"robot_type": "koch"},
+        {"task": "fly"},
+        {"task": "fold"},
+        {"tags": ["night"]},
+        {"tags": ["red"]},
+    ],
+)
+async def test_whoever_is_for_one_robot_learns_of_no_other(backend, lab, database, wanted):
+    """Neither from what is known, nor from what is refused otherwise: others' names do not exist."""
+    token = make_token("operator")
+    await database.connection.execute(ADD_TOKEN, hash_of(token), prefix_of(token))
+    answer = await backend.http.post(
+        "/exports",
+        json={"repo_id": "u/d", "filter": wanted},
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (404, "unknown_name")
+    told = (problem.get("hint") or "").removeprefix("known are ")
+    assert not {"robot_A", "fold", "place", "red", "day"}.intersection(told.split(", "))
 
 
 async def test_tags_that_no_session_has_together_are_no_mistake(backend, lab, database):

@@ -1,6 +1,7 @@
 """HTTP: ask for exports, follow them, fetch them."""
 
 import asyncio
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -96,7 +97,7 @@ async def create_export(request: Request) -> Response:
     if wanted.push_to_hub is not None:
         caller_of(request).check_need("push")
         check_pusher(request, wanted.push_to_hub, wanted.repo_id)
-    wanted = await _chosen(wanted, sessions)
+    wanted = await _chosen(wanted, sessions, caller_of(request).robot_ids)
     await check_sessions(request, wanted.session_ids or ())
     try:
         order = await _order(wanted, sessions)
@@ -121,11 +122,15 @@ async def _order(wanted: ExportRequest, sessions: SessionReader) -> Order | RawO
     return await asyncio.to_thread(make, wanted, recorded)
 
 
-async def _chosen(wanted: ExportRequest, sessions: SessionReader) -> ExportRequest:
-    """The request with the sessions that its filter finds now, which it keeps."""
+async def _chosen(
+    wanted: ExportRequest, sessions: SessionReader, robot_ids: Collection[str] | None
+) -> ExportRequest:
+    """The request with the sessions of these robots that its filter finds now, which it keeps."""
     if wanted.filter is None:
         return wanted
-    found = await sessions.find(wanted.filter, unfinished=wanted.include_unfinished, limit=MAX_SESSIONS)
+    found = await sessions.find(
+        wanted.filter, robot_ids=robot_ids, unfinished=wanted.include_unfinished, limit=MAX_SESSIONS
+    )
     return structs.replace(wanted, session_ids=found)
 
 

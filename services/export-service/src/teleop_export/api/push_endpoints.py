@@ -7,12 +7,17 @@ from teleop_runtime.serving.operations import Answer, JsonResponse, Operation, r
 from teleop_schema.errors import BadInput
 
 from teleop_export.api.addresses import LOCATION, export_id_of
-from teleop_export.api.pusher import check_pusher
+from teleop_export.api.pusher import check_pusher, destinations_of
 from teleop_export.api.told import ToldExports
 from teleop_export.errors import ExportFilesGone, ExportNotFound, NotPushable, PushBusy
-from teleop_export.planning.push import PushRequest, PushView, check_push
+from teleop_export.planning.push import Destinations, PushRequest, PushView, check_push
 from teleop_export.planning.request import LEROBOT
 from teleop_export.tables.push_table import PushTable
+
+
+async def show_destinations(request: Request) -> Response:
+    """Where on the Hub the caller may push exports to."""
+    return JsonResponse(destinations_of(request))
 
 
 async def push_export(request: Request) -> Response:
@@ -40,6 +45,9 @@ async def push_export(request: Request) -> Response:
 
 
 OPERATIONS = (
+    Operation(
+        "GET", "/exports/destinations", show_destinations, needs="push", own_check=True, answer=Destinations
+    ),
     Operation(
         "POST",
         "/exports/{export_id:int}/push",

@@ -54,6 +54,26 @@ class PushView(Struct, frozen=True, kw_only=True):
     finished_at: datetime | None
 
 
+class Destinations(Struct, frozen=True, kw_only=True):
+    """Where on the Hub a caller may push to, and what.
+
+    namespaces  the users and organizations, in lower case; null: all that the backend's token may write to;
+                empty: none
+    public      whether it may publish
+    overwrite   whether it may replace a dataset of other recordings
+    """
+
+    namespaces: list[str] | None
+    public: bool
+    overwrite: bool
+
+
+def destinations(namespaces: frozenset[str], *, admin: bool) -> Destinations:
+    """What `check_right` lets a caller do."""
+    told = None if admin and not namespaces else sorted(namespaces)
+    return Destinations(namespaces=told, public=admin, overwrite=admin)
+
+
 def check_right(push: PushRequest, repo_id: str, namespaces: frozenset[str], *, admin: bool) -> None:
     """Raise NotAllowed for a push that goes where, or does what, this caller may not.
 

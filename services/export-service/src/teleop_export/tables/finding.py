@@ -1,5 +1,6 @@
 """Which sessions pass a filter, and if none does, which part of it fits none."""
 
+from collections.abc import Collection
 from typing import Any
 
 from msgspec import structs
@@ -30,29 +31,38 @@ _PARTS = {
     "to": "s.start_time < %(until)s",
 }
 _FINISHED = "s.status <> 'recording'"
+# Whoever may touch the data of some robots only learns of no other.
+_SEEN = "s.deleted_at IS NULL AND (%(robots)s::text[] IS NULL OR s.robot_id = ANY(%(robots)s::text[]))"
 # By name of what people type: those that there are.
 _KNOWN = {
-    "robot_id": "SELECT DISTINCT robot_id AS name FROM teleop_session WHERE deleted_at IS NULL",
-    "robot_type": "SELECT DISTINCT robot_type AS name FROM teleop_session WHERE deleted_at IS NULL",
-    "task": """SELECT DISTINCT task AS name FROM teleop_session WHERE deleted_at IS NULL AND task IS NOT NULL
-               UNION SELECT DISTINCT told->>'task' FROM teleop_session s
+    "robot_id": "SELECT DISTINCT robot_id AS name FROM seen",
+    "robot_type": "SELECT DISTINCT robot_type AS name FROM seen",
+    "task": """SELECT DISTINCT task AS name FROM seen WHERE task IS NOT NULL
+               UNION SELECT DISTINCT told->>'task' FROM seen s
                JOIN episode_overview e ON e.session_id = s.id, jsonb_array_elements(e.tasks) told
-               WHERE s.deleted_at IS NULL AND told->>'task' IS NOT NULL""",
-    "tags": "SELECT DISTINCT unnest(tags) AS name FROM teleop_session WHERE deleted_at IS NULL",
+               WHERE told->>'task' IS NOT NULL""",
+    "tags": "SELECT DISTINCT unnest(tags) AS name FROM seen",
 }
 _WORDS = {"tags": "tag", "robot_id": "robot", "robot_type": "robot type"}
 
 
 async def find_sessions(
-    connection: Connection, wanted: SessionFilter, *, unfinished: bool, limit: int
+    connection: Connection,
+    wanted: SessionFilter,
+    *,
+    robot_ids: Collection[str] | None,
+    unfinished: bool,
+    limit: int,
 ) -> tuple[int, ...]:
     """The sessions that pass the filter, oldest first.
 
+    robot_ids   the only robots whose sessions there are, for whoever asks; None: all
     unfinished  also those that are still being recorded
     raises      NothingToExport, UnknownName if there are none; BadInput if they are more than `limit`
     """
     parts = _parts_of(wanted)
-    values = {**structs.asdict(wanted), "tags": list(wanted.tags)}
+    robots = None if robot_ids is None else list(robot_ids)
+    values = {**structs.asdict(wanted), "tags": list(wanted.tags), "robots": robots}
     rows = await _matching(
         connection, [*parts.values(), *([] if unfinished else [_FINISHED])], values, limit + 1
     )
@@ -80,7 +90,7 @@ def _parts_of(wanted: SessionFilter) -> dict[str, str]:
 async def _matching(
     connection: Connection, conditions: list[str], values: dict[str, Any], limit: int
 ) -> list[DictRow]:
-    where = " AND ".join(["s.deleted_at IS NULL", *conditions])
+    where = " AND ".join([_SEEN, *conditions])
     query = f"SELECT s.id FROM teleop_session s WHERE {where} ORDER BY s.id LIMIT %(limit)s"  # noqa: S608
     return await (await connection.execute(query, {**values, "limit": limit})).fetchall()
 
@@ -116,12 +126,15 @@ async def _fits_none(
     unknown = [
         each
         for each in wanted
-        if not await _matching(connection, [condition], {name: [each] if name == "tags" else each}, 1)
+        if not await _matching(
+            connection, [condition], {**values, name: [each] if name == "tags" else each}, 1
+        )
     ]
     if not unknown:
         return NothingToExport("no session has all of these tags", field=field)
-    query = f"{_KNOWN[name]} ORDER BY name LIMIT {MOST_NAMED + 1}"
-    known = [row["name"] for row in await (await connection.execute(query)).fetchall()]
+    seen = f"WITH seen AS (SELECT * FROM teleop_session s WHERE {_SEEN})"  # noqa: S608
+    query = f"{seen} {_KNOWN[name]} ORDER BY name LIMIT {MOST_NAMED + 1}"
+    known = [row["name"] for row in await (await connection.execute(query, values)).fetchall()]
     more = ", …" if len(known) > MOST_NAMED else ""
     return UnknownName(
         f"no session has the {_WORDS.get(name, name)} {unknown[0]}",

@@ -62,14 +62,19 @@ class SessionReader:
     def __init__(self, pool: PsycopgPool) -> None:
         self._pool = pool
 
-    async def find(self, wanted: SessionFilter, *, unfinished: bool, limit: int) -> tuple[int, ...]:
+    async def find(
+        self, wanted: SessionFilter, *, robot_ids: Collection[str] | None, unfinished: bool, limit: int
+    ) -> tuple[int, ...]:
         """The sessions that pass the filter, oldest first.
 
+        robot_ids   the only robots whose sessions there are, for whoever asks; None: all
         unfinished  also those that are still being recorded
         raises      as `find_sessions`
         """
         async with connect(self._pool) as connection:
-            return await find_sessions(connection, wanted, unfinished=unfinished, limit=limit)
+            return await find_sessions(
+                connection, wanted, robot_ids=robot_ids, unfinished=unfinished, limit=limit
+            )
 
     async def read(
         self,
