@@ -5,7 +5,8 @@
 GRANT SELECT ON alembic_version TO telemetry, ingest, export;
 
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON robot, teleop_session, teleop_frame, frame_gap, refused_frames, episode, episode_pause, session_mark,
+    ON robot, teleop_session, teleop_frame, frame_gap, refused_frames, episode, episode_change,
+       episode_pause, outcome_reason, session_mark,
        session_column, session_archive, session_account
     TO telemetry;
 GRANT USAGE, UPDATE ON SEQUENCE teleop_session_id_seq TO telemetry;

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from huggingface_hub import constants
 from teleop_testing.backends.processes import ServiceProcess
-from teleop_testing.datasets.recorded import record_session
+from teleop_testing.datasets.recorded import judge_episode, record_session
 from teleop_testing.datasets.recorded_video import RecordedVideo, record_video
 from teleop_testing.machine.prepared import PreparedPython
 from teleop_testing.waiting import PATIENCE_S
@@ -24,9 +24,9 @@ COMMANDS = Path(sys.executable).parent
 NAMES = [f"{joint}.pos" for joint in ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "gripper")]
 FPS = 60
 EPISODES = [
-    (0, 90, "pick", None),
+    (0, 90, "pick", "success"),
     (90, 120, "pick", "discarded"),
-    (125, 185, "place", None),
+    (125, 185, "place", "failure"),
     (185, 300, "pick", None),
 ]
 
@@ -124,7 +124,11 @@ def exporter(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="session")
 def session(exporter: Exporter) -> int:
     """Four episodes, one of them discarded; frames between them belong to none."""
-    return exporter.record(300, EPISODES)
+    recorded = exporter.record(300, EPISODES)
+    judge_episode(exporter.url, recorded, 0, operator="kim", quality=4, tags=["day"])
+    judge_episode(exporter.url, recorded, 2, operator="lee", quality=2, reason="dropped")
+    judge_episode(exporter.url, recorded, 3, operator="kim")
+    return recorded
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,8 @@ def test_delete_episodes(lerobot, dataset, home):
     edited = open_dataset(home / "less")
     assert (edited.num_episodes, len(edited)) == (2, 60 + 115)
     assert edited[0]["task"] == "place"
+    # As LeRobot does with what is not its own; meta/backend.json of the export still has it.
+    assert "backend/outcome" not in edited.meta.episodes.features
     values = np.array(edited.hf_dataset.with_format("numpy")["action"][:])
     np.testing.assert_allclose(edited.meta.stats["action"]["mean"], values.mean(axis=0), rtol=1e-4, atol=1e-4)
     assert edited.meta.stats["action"]["count"].tolist() == [175]
@@ -49,6 +51,7 @@ def test_merge_of_two_exports(lerobot, exporter, dataset, home):
     np.testing.assert_array_equal(merged[265]["action"].numpy(), exporter.frame(other, 0)["action"])
     assert merged[265]["task"] == "place"
     assert merged[344]["task"] == "fold"
+    assert merged.meta.episodes["backend/operator"][:4] == ["kim", "lee", "kim", None]
 
 
 def recorded_by_lerobot(root, features):
@@ -86,7 +89,7 @@ def test_column_of_capture_times_can_be_removed(lerobot, dataset, home):
 
 
 def test_act_trains(lerobot, dataset, home):
-    """Two steps on the CPU.
+    """Two steps on the CPU, on the episodes that somebody judged a success.
 
     ACT wants an image or the state of the environment. A recording of joints has neither, so the state
     stands in for it: LeRobot's own add_features gives it that name too.
@@ -94,6 +97,8 @@ def test_act_trains(lerobot, dataset, home):
     from lerobot.datasets.dataset_tools import add_features
 
     opened = open_dataset(shutil.copytree(dataset, home / "pick"))
+    chosen = opened.meta.filter_episodes(lambda episode: episode["backend/success"])
+    assert chosen == [0]
     state = np.array(opened.hf_dataset.with_format("numpy")["observation.state"][:])
     feature = dict(opened.features["observation.state"])
     add_features(
@@ -107,6 +112,7 @@ def test_act_trains(lerobot, dataset, home):
     printed = lerobot(
         "lerobot-train",
         *("--dataset.repo_id=lab/trainable", f"--dataset.root={home / 'trainable'}"),
+        f"--dataset.episodes={chosen}",
         *("--policy.type=act", "--policy.device=cpu", "--policy.push_to_hub=false", *small),
         *("--steps=2", "--log_freq=1", "--save_checkpoint=false", "--wandb.enable=false"),
         f"--output_dir={home / 'training'}",

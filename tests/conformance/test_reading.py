@@ -56,6 +56,26 @@ def test_delta_timestamps(dataset, exporter, session):
     np.testing.assert_array_equal(last["action"][0].numpy(), exporter.frame(session, 184)["action"])
 
 
+@pytest.mark.parametrize(
+    ("wanted", "episodes"),
+    [
+        (lambda episode: episode["backend/success"], [0]),
+        (lambda episode: episode["backend/outcome"] == "failure", [1]),
+        (lambda episode: episode["backend/operator"] == "kim", [0, 2]),
+        (lambda episode: (episode["backend/quality"] or 0) >= 2, [0, 1]),
+        (lambda episode: "day" in episode["backend/tags"], [0]),
+    ],
+)
+def test_episodes_are_filtered_by_what_was_judged(dataset, wanted, episodes):
+    """By LeRobot's own argument."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    opened = LeRobotDataset("lab/pick", root=dataset, episode_filter=wanted)
+    assert opened.episodes == episodes
+    assert len(opened) == sum(KEPT[each][1] - KEPT[each][0] for each in episodes)
+    assert opened[0]["episode_index"] == episodes[0]
+
+
 def test_episodes_can_be_chosen(dataset):
     """Reading one episode reads no other."""
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -108,5 +128,8 @@ def test_files_are_laid_out_like_lerobots_own(dataset, tmp_path, opened):
     assert files <= ours
     for path in files:
         if path.suffix == ".parquet":
-            assert pq.read_schema(dataset / path).equals(pq.read_schema(own.root / path)), path
+            schema = pq.read_schema(dataset / path)
+            # What we tell of episodes beside what LeRobot does is named as ours.
+            lerobots = [each for each in schema if not each.name.startswith("backend/")]
+            assert lerobots == list(pq.read_schema(own.root / path)), path
     assert pq.read_schema(dataset / "data/chunk-000/file-000.parquet").metadata.keys() == {b"huggingface"}

@@ -58,7 +58,14 @@ EXPECTED = {
     "GET /sessions/{session_id}": READ,
     "PATCH /sessions/{session_id}": OPERATE,
     "DELETE /sessions/{session_id}": OPERATE,
+    "GET /sessions/{session_id}/episodes/{episode_index}": READ,
     "PATCH /sessions/{session_id}/episodes/{episode_index}": OPERATE,
+    "POST /sessions/{session_id}/episodes/{episode_index}/undo": OPERATE,
+    "GET /sessions/{session_id}/episodes/{episode_index}/history": READ,
+    "GET /episodes": READ,
+    "GET /outcome-reasons": EACH_ITS_OWN,
+    "PUT /outcome-reasons/{reason}": ADMIN,
+    "DELETE /outcome-reasons/{reason}": ADMIN,
     "GET /sessions/{session_id}/ledger": READ,
     "POST /sessions/{session_id}/give-up-missing": OPERATE,
     "GET /sessions/{session_id}/frames": READ,
@@ -242,7 +249,7 @@ def request_for(route: str, about: Recorded) -> dict[str, object]:
     """A request to the route about the robot's data."""
     method, _, path = route.partition(" ")
     named = {"name": "user/name", "path": "meta/info.json", "episode_index": 0, "token_id": 10**6}
-    named |= {"person": "anna", "pool": "arms", "code": "K7QF-2M9P", "erasure_id": 1}
+    named |= {"person": "anna", "pool": "arms", "code": "K7QF-2M9P", "erasure_id": 1, "reason": "late"}
     request: dict[str, object] = {"method": method, "url": path.format(**vars(about), **named)}
     file = {
         "kind": "dataset",
@@ -265,6 +272,7 @@ def request_for(route: str, about: Recorded) -> dict[str, object]:
         "POST /exports": {"json": {"repo_id": "me/x", "session_ids": [about.session_id]}},
         "GET /sessions": {"params": {"robot_id": about.robot_id}},
         "GET /datasets": {"params": {"robot_id": about.robot_id}},
+        "GET /episodes": {"params": {"robot_id": about.robot_id}},
         "HEAD /files/{upload_id}": {"headers": TUS},
         "DELETE /files/{upload_id}": {"headers": TUS},
         "POST /files/{upload_id}": {"headers": {**TUS, "X-HTTP-Method-Override": "HEAD"}},

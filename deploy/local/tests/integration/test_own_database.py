@@ -274,6 +274,14 @@ REQUESTS = {
         "/sessions/1/episodes/0",
         {"json": {"outcome": "success"}},
     ),
+    ("POST", "/sessions/{session_id}/episodes/{episode_index}/undo"): (
+        "/sessions/1/episodes/0/undo",
+        {"json": {}},
+    ),
+    ("PUT", "/outcome-reasons/{reason}"): (
+        "/outcome-reasons/late",
+        {"json": {"outcome": "failure", "meaning": "It came too late"}},
+    ),
     ("POST", "/datasets/{robot_id}/{name}/versions"): (
         f"{BACKUP}/versions",
         {"json": {"files": [FILE], "total_episodes": 1, "total_frames": 1, "finalised": True}},
@@ -293,6 +301,7 @@ REQUESTS = {
 IN_ADDRESSES = {"robot_id": "robot_A", "name": "ds", "upload_id": UUID(int=1), "export_id": 1}
 IN_ADDRESSES |= {"path": "x.json", "session_id": 1, "video_id": 1, "episode_index": 0, "token_id": 1}
 IN_ADDRESSES |= {"person": "anna", "pool": "arms", "code": "K7QF-2M9P", "erasure_id": 1}
+IN_ADDRESSES |= {"reason": "late"}
 
 # Tags of addresses that ask no database.
 WITHOUT_DATABASE = {"server", "ws", "authority", "me"}

@@ -15,6 +15,7 @@ FLAGS = [
     [*CHOSEN, "--include_unfinished"],
     [*CHOSEN, "--include_incomplete"],
     [*CHOSEN, "--no_capture_time"],
+    [*CHOSEN, "--no_labels"],
     [*CHOSEN, "--include_repeated"],
     [*CHOSEN, "--fps", "22"],
     [*CHOSEN, "--cameras"],
@@ -24,6 +25,8 @@ FLAGS = [
     [*CHOSEN, "--format", "mcap"],
     [*CHOSEN, "--push_to_hub", "--public", "--overwrite", "--token_name", "lab"],
     [*CHOSEN[2:], "--robot_id", "robot_A", "--robot_type", "so101", "--task", "pick", "--outcome", "success"],
+    [*CHOSEN[2:], "--operator", "kim", "--reason", "dropped", "--min_quality", "3"],
+    [*CHOSEN[2:], "--episode_tag", "edge", "--episode_tag", "new"],
     [*CHOSEN[2:], "--tag", "day", "--tag", "red", "--since", "2026-01-01", "--until", "2026-01-02"],
 ]
 

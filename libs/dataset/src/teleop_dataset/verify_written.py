@@ -16,7 +16,7 @@ from teleop_schema.words import counted
 from teleop_dataset.errors import VerificationFailed
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import data_schema
-from teleop_dataset.v3.episodes import PICTURES, WITHOUT_STATISTICS, Clip, episodes_schema
+from teleop_dataset.v3.episodes import NO_LABELS, PICTURES, WITHOUT_STATISTICS, Clip, episodes_schema
 from teleop_dataset.v3.info import ACTION, DEFAULT_FEATURES, STATE
 from teleop_dataset.v3.layout import FIRST_PLACE
 from teleop_dataset.v3.numbering import TOLERANCE_S, pictures_are_found
@@ -25,18 +25,19 @@ from teleop_dataset.verify import read_places, stored_type
 from teleop_dataset.verify_video import clips_in_order, read_times, require
 
 
-def verify_written(root: Path, *, single_precision: bool = False) -> None:
+def verify_written(root: Path, *, labels: pa.Schema = NO_LABELS, single_precision: bool = False) -> None:
     """Raise VerificationFailed, saying which rule is broken, unless the dataset is as the writer leaves it.
 
     It must be one that `verify` has nothing against.
 
+    labels            further columns of the episodes
     single_precision  LeRobotDataset must find all pictures with what it computes of times; it does not in all
                       datasets that it recorded
     """
     info = json.loads((root / layout.INFO).read_text("utf-8"))
     _check_info(info)
     _check_stats(info, json.loads((root / layout.STATS).read_text("utf-8")))
-    _check_tables(root, info)
+    _check_tables(root, info, labels)
     episodes = read_places(root, info)
     for camera, feature in info["features"].items():
         if feature["dtype"] == "video":
@@ -91,13 +92,14 @@ def _check_stats(info: dict[str, Any], stats: dict[str, Any]) -> None:
             require(np.isfinite(values).all(), f"{name} of {key} is NaN or infinite")
 
 
-def _check_tables(root: Path, info: dict[str, Any]) -> None:
+def _check_tables(root: Path, info: dict[str, Any], labels: pa.Schema) -> None:
     """Files that are numbered without gaps, with the writer's own columns."""
-    columns = {field.name: field.type for field in episodes_schema(info["features"])}
+    columns = {field.name: field.type for field in episodes_schema(info["features"], labels)}
     for path in sorted(root.glob("meta/episodes/*/*.parquet")):
         table = pq.read_table(path)
         found = {field.name: field.type for field in table.schema}
         require(found == columns, "the episodes have other columns")
+        table = table.drop_columns(labels.names)
         require(not any(column.null_count for column in table.columns), "an episode row has a null")
     schema = data_schema(info["features"])
     place = FIRST_PLACE

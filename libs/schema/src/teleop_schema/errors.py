@@ -163,6 +163,18 @@ class Conflict(BackendError):
     code, status, close_code, retryable = "conflict", 409, 4410, False
 
 
+class EpisodeChanged(Conflict):
+    """Somebody else has changed the episode since it was read."""
+
+    code, status, retryable = "episode_changed", 409, False
+
+
+class NothingToUndo(Conflict):
+    """Nobody has changed the episode, or every change of it is taken back."""
+
+    code, status, retryable = "nothing_to_undo", 409, False
+
+
 class ArchiveLost(NotFound):
     """The archived frames of a session can't be read: the file store has lost or changed them."""
 

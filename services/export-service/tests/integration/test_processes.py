@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from teleop_dataset.verify import verify
 from teleop_dataset.verify_written import verify_written
+from teleop_export.planning.labels import COLUMNS
 from teleop_testing.backends.processes import ServiceProcess, own_postgres
 from teleop_testing.waiting import PATIENCE_S
 
@@ -133,7 +134,7 @@ async def test_killed_at_any_moment_with_video(process, record, film, tmp_path):
         folders = list(root.glob("export-*"))
         for folder in folders:
             verify(folder, frames=3000, advance=lambda done, total: None)
-            verify_written(folder, single_precision=True)
+            verify_written(folder, labels=COLUMNS, single_precision=True)
         return folders
 
     async with httpx.AsyncClient(timeout=PATIENCE_S) as http:

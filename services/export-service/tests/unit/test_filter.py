@@ -49,4 +49,5 @@ def test_an_empty_filter_tells_what_there_is():
     """By the names that requests use."""
     with pytest.raises(BadInput) as refused:
         check_filter(msgspec.json.decode(b"{}", type=SessionFilter))
-    assert refused.value.hint.endswith(" robot_id, robot_type, task, outcome, tags, from, to")
+    parts = "robot_id, robot_type, task, outcome, tags, operator, reason, min_quality, episode_tags, from, to"
+    assert refused.value.hint.endswith(f" {parts}")

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from teleop_export.planning.plan import MAX_PAUSES, PAUSED, make_plan
 from teleop_export.sessions.finite import SHORT
-from teleop_export.sessions.recorded import ALL_LABELS, EpisodeRow, Gap, Session
+from teleop_export.sessions.recorded import EpisodeRow, Gap, Session
+from teleop_export.sessions.spans import Choice
 from teleop_export.timing.loop_times import SampleTimes, Which, loop_times
 from teleop_export.timing.pace import measure
 from teleop_export.timing.pauses import Pauses, in_spans, without
@@ -109,7 +110,7 @@ def session(watermark=400, *, pauses, gaps=(), **changes):
 
 
 def plan(session, **more):
-    made = make_plan([session], labels=ALL_LABELS, **{"on_gap": "split"} | more)
+    made = make_plan([session], choice=Choice(), **{"on_gap": "split"} | more)
     assert made.frames + sum(each.frames for each in made.excluded) == session.committed
     return made
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from teleop_export.errors import EpisodeHasGap, EpisodesOverlap, NothingToExport, SessionsDiffer
 from teleop_export.planning.plan import make_plan
 from teleop_export.sessions.recorded import ALL_LABELS, UNNAMED, EpisodeRow, Gap, Session, name_gaps
+from teleop_export.sessions.spans import Choice
 
 NAMES = ("a.pos", "b.pos")
 
@@ -29,7 +30,7 @@ def session(watermark=100, *, gaps=(), **changes):
 
 
 def plan(*sessions, labels=ALL_LABELS, on_gap="split", task=None):
-    return make_plan(sessions, labels=labels, on_gap=on_gap, task=task)
+    return make_plan(sessions, choice=Choice(frozenset(labels), task), on_gap=on_gap)
 
 
 def spans(made):
@@ -138,12 +139,12 @@ def test_an_episode_has_several_tasks():
         (40, "take", ()),
         (60, "open", ()),
     ]
-    made = make_plan([recorded], labels=ALL_LABELS, on_gap="split", task="pick")
+    made = make_plan([recorded], choice=Choice(task="pick"), on_gap="split")
     assert spans(made) == [(0, 30), (40, 60)]
-    made = make_plan([recorded], labels=ALL_LABELS, on_gap="split", task="open")
+    made = make_plan([recorded], choice=Choice(task="open"), on_gap="split")
     assert spans(made) == [(0, 30), (40, 60), (60, 90)]
     with pytest.raises(NothingToExport):
-        make_plan([recorded], labels=ALL_LABELS, on_gap="split", task="fold")
+        make_plan([recorded], choice=Choice(task="fold"), on_gap="split")
 
 
 @pytest.mark.parametrize(

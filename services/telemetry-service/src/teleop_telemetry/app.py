@@ -41,6 +41,9 @@ from teleop_telemetry.audit import Audit
 from teleop_telemetry.erasing import endpoints as erasing_endpoints
 from teleop_telemetry.erasing.erasure_table import ErasureTable
 from teleop_telemetry.erasing.share import SessionEraser
+from teleop_telemetry.library import endpoints as library_endpoints
+from teleop_telemetry.library.episode_edits import EpisodeEdits
+from teleop_telemetry.library.reason_table import ReasonTable
 from teleop_telemetry.reading import frame_endpoints, session_endpoints
 from teleop_telemetry.reading.addresses import NAMES, TAGS
 from teleop_telemetry.reading.frame_endpoints import MAX_FRAME_READERS, MAX_READERS_OF_ONE
@@ -87,6 +90,7 @@ def telemetry_part(
         name="telemetry-service",
         operations=[
             *session_endpoints.OPERATIONS,
+            *library_endpoints.OPERATIONS,
             *frame_endpoints.OPERATIONS,
             *access_endpoints.OPERATIONS,
             *quota_endpoints.OPERATIONS,
@@ -96,7 +100,9 @@ def telemetry_part(
         ],
         websockets=[TELEMETRY],
         lifespan=partial(_running, database_url, store_url, retention_days, authority, robot_quota_bytes),
-        described=Described(TAGS, NAMES | fleet_endpoints.NAMES),
+        described=Described(
+            TAGS | library_endpoints.TAGS, NAMES | fleet_endpoints.NAMES | library_endpoints.NAMES
+        ),
     )
 
 
@@ -130,13 +136,17 @@ async def _running(
             _look_after_store(background, pool, files, edits)
         if files is not None and retention_days:
             await _archive(background, stack, database_url, files, timedelta(days=retention_days))
+        edited = None if edits is None else edits.note_at_once
         yield Running(
             state={
                 "batcher": batcher,
                 "connections": connections,
                 "session_table": sessions,
                 "session_queries": SessionQueries(pool),
-                "session_edits": SessionEdits(pool, None if edits is None else edits.note_at_once),
+                "session_edits": SessionEdits(pool, edited),
+                "episode_edits": EpisodeEdits(pool, edited),
+                "reason_table": ReasonTable(pool),
+                "library_pool": pool,
                 "frame_readers": Turns(MAX_FRAME_READERS, each=MAX_READERS_OF_ONE),
                 "archive": None if files is None else ArchiveReader(pool, files),
                 "database_url": database_url,

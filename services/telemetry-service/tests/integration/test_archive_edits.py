@@ -27,7 +27,7 @@ from teleop_testing.datasets.recorded import OLD
 from teleop_testing.waiting import PATIENCE_S
 
 UNNOTED = "SELECT count(*) FROM session_archive WHERE noted_edits <> edits"
-COMPLETE = {"note": "n2", "tags": ["keep"]}
+COMPLETE = {"note": "n2", "tags": ["keep"], "operator": "kim"}
 
 
 @pytest.fixture
@@ -88,7 +88,10 @@ async def test_what_people_said_last_comes_back(recorded, retention, client, edi
     await edits.note_all()
     there = await objects()
     first, second = recorded[0], recorded[1]
-    assert (await client.patch(f"/sessions/{first}/episodes/0", json={"outcome": "discarded"})).is_success
+    judged = {"outcome": "discarded", "reason": "wrong_task", "quality": 1, "tags": ["a"], "operator": "lee"}
+    assert (await client.patch(f"/sessions/{first}/episodes/0", json=judged)).is_success
+    assert (await client.patch(f"/sessions/{first}/episodes/0", json={"quality": 2})).is_success
+    history = (await client.get(f"/sessions/{first}/episodes/0/history")).json()
     assert (await client.patch(f"/sessions/{first}", json=COMPLETE)).is_success
     assert (await client.delete(f"/sessions/{second}")).is_success
     assert await database.value(UNNOTED) == 0
@@ -98,7 +101,12 @@ async def test_what_people_said_last_comes_back(recorded, retention, client, edi
     assert await database.value(UNNOTED) == 0
     after = (await client.get(f"/sessions/{first}")).json()
     assert after | {"archived_at": None} == before | {"archived_at": None}
-    assert (after["note"], (await episode(client, first))["outcome"]) == ("n2", "discarded")
+    back = await episode(client, first)
+    assert (after["note"], after["operator"], back["outcome"]) == ("n2", "kim", "discarded")
+    assert (back["reason"], back["quality"], back["revision"]) == ("wrong_task", 2, 2)
+    assert (await client.get(f"/sessions/{first}/episodes/0/history")).json() == history
+    undone = (await client.post(f"/sessions/{first}/episodes/0/undo", json={"revision": 2})).json()
+    assert (undone["quality"], undone["revision"]) == (1, 3)
     assert (await client.get(f"/sessions/{second}")).status_code == 404
 
 

@@ -28,8 +28,12 @@ SERVICE = "telemetry-service"
 OTHERS_DONE = "UPDATE erasure_share SET done_at = now() WHERE service <> 'telemetry-service'"
 TABLES = (
     "teleop_frame", "frame_gap", "refused_frames", "episode", "episode_pause", "session_mark",
-    "session_column", "session_account", "session_archive",
+    "session_column", "session_account", "session_archive", "episode_change",
 )  # fmt: skip
+JUDGED = """
+INSERT INTO episode_change (session_id, episode_index, revision, changed_by, before, after)
+VALUES ($1, 0, 1, 'kim', '{"quality": null}', '{"quality": 2}')
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -212,6 +216,7 @@ async def test_whoever_dies_in_the_middle_is_followed(pool, store, database, mon
     deaths, died = 0, True
     while died:
         session = record_session(database.url, 250, episodes=[(0, 100)])
+        await database.connection.execute(JUDGED, session)
         await note_all_sessions(pool, store)
         erasure = await ask_session(database, session)
         await database.connection.execute(OTHERS_DONE)
@@ -223,7 +228,12 @@ async def test_whoever_dies_in_the_middle_is_followed(pool, store, database, mon
             await erasing(pool, store).once()
         share = await share_of(database, erasure, SERVICE)
         assert share["done_at"] is not None
-        assert msgspec.json.decode(share["removed"]) == {"frames": 250, "episodes": 1, "sessions": 1}
+        assert msgspec.json.decode(share["removed"]) == {
+            "frames": 250,
+            "changes": 1,
+            "episodes": 1,
+            "sessions": 1,
+        }
         assert await rows_of(database, session) == {}
         assert await store.note(f"sessions/known/{session}") is None
     assert deaths >= 5

@@ -10,6 +10,7 @@ from teleop_testing.robots.robot import PERIOD_US, STARTED_US, TestRobot, batch,
 from teleop_testing.waiting import until
 
 UNPAUSED = {"pauses": [], "pause_count": 0, "paused_frames": 0, "paused_from": None, "cut_off": False}
+UNJUDGED = {"reason": None, "quality": None, "note": None, "tags": [], "operator": None, "revision": 0}
 
 HOUR_US = 3_600_000_000
 
@@ -134,8 +135,8 @@ async def test_session_tells_all_about_itself(http, service):
             "task": None,
             "tasks": [{"first_frame": 2, "task": None}],
             **UNPAUSED,
+            **UNJUDGED,
             "outcome": "success",
-            "note": None,
         }
     ]
 
@@ -214,8 +215,9 @@ async def test_episode_is_changed(http, service):
         "task": None,
         "tasks": [{"first_frame": 3, "task": None}],
         **UNPAUSED,
+        **UNJUDGED,
         "outcome": "success",
-        "note": None,
+        "revision": 1,
     }
     answer = await http.patch(path, json={"end_frame": 10, "note": "trimmed"})
     assert (answer.json()["start_frame"], answer.json()["end_frame"], answer.json()["note"]) == (
@@ -286,6 +288,11 @@ async def test_every_address_is_described(http):
         "/sessions",
         "/sessions/{session_id}",
         "/sessions/{session_id}/episodes/{episode_index}",
+        "/sessions/{session_id}/episodes/{episode_index}/history",
+        "/sessions/{session_id}/episodes/{episode_index}/undo",
+        "/episodes",
+        "/outcome-reasons",
+        "/outcome-reasons/{reason}",
         "/sessions/{session_id}/give-up-missing",
         "/sessions/{session_id}/ledger",
         "/sessions/{session_id}/frames",

@@ -133,6 +133,11 @@ def _taking(parser: Parser) -> None:
         help="leave out the columns with capture times, to merge with datasets made by lerobot-record",
     )
     option(
+        "--no_labels",
+        action="store_true",
+        help="leave out the columns of meta/episodes with operator, outcome and other labels",
+    )
+    option(
         "--include_repeated",
         action="store_true",
         help="include frames that repeat an earlier observation with a newer action",
@@ -163,7 +168,11 @@ def _choosing(group: argparse._ArgumentGroup) -> None:
     option("--robot_type")
     option("--task", help="export only episodes of this task")
     option("--outcome", choices=OUTCOMES, help="export only episodes with this outcome")
-    option("--tag", action="append", help="repeat the flag to require several tags")
+    option("--tag", action="append", help="of the session; repeat the flag to require several tags")
+    option("--episode_tag", action="append", help="export only episodes with this tag, likewise")
+    option("--operator", help="export only episodes that this person drove")
+    option("--reason", help="export only episodes with this reason for their outcome")
+    option("--min_quality", type=int, help="export only episodes that were judged as good as this: 1 to 5")
     option(
         "--since",
         type=_instant,
@@ -234,6 +243,8 @@ def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
         request["on_not_finite"] = arguments.on_not_finite
     if arguments.include_incomplete:
         request["include_incomplete"] = True
+    if arguments.no_labels:
+        request["include_labels"] = False
     if arguments.include_repeated:
         request["include_repeated"] = True
     if arguments.fps is not None:
@@ -265,6 +276,10 @@ def filter_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "task": arguments.task,
         "outcome": arguments.outcome,
         "tags": arguments.tag,
+        "operator": arguments.operator,
+        "reason": arguments.reason,
+        "min_quality": arguments.min_quality,
+        "episode_tags": arguments.episode_tag,
         "from": arguments.since,
         "to": arguments.until,
     }

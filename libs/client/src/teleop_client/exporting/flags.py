@@ -15,10 +15,12 @@ _NAMED = {
     "from": "--since",
     "to": "--until",
     "include_capture_time": "--no_capture_time",
+    "include_labels": "--no_labels",
+    "episode_tags": "--episode_tag",
     "private": "--public",
 }
 # They set it to false.
-_NEGATED = frozenset({"include_capture_time", "private"})
+_NEGATED = frozenset({"include_capture_time", "include_labels", "private"})
 # Fields of the request whose own fields have flags.
 _GROUPS = ("filter", "push_to_hub")
 _MARKED = re.compile(r"`(?:\"(?P<set>[\w.]+)\": (?P<value>[^`]+)|(?P<name>[\w.]+))`")

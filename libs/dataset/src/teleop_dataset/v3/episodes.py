@@ -24,6 +24,7 @@ _VIDEO_PLACE = (
     ("from_timestamp", pa.float64()),
     ("to_timestamp", pa.float64()),
 )
+NO_LABELS = pa.schema([])
 OWN_PLACE = (("meta/episodes/chunk_index", pa.int64()), ("meta/episodes/file_index", pa.int64()))
 
 
@@ -56,8 +57,8 @@ def places_schema(features: Features) -> pa.Schema:
     )
 
 
-def episodes_schema(features: Features) -> pa.Schema:
-    """Columns in LeRobot's order."""
+def episodes_schema(features: Features, labels: pa.Schema = NO_LABELS) -> pa.Schema:
+    """Columns in LeRobot's order; then `labels`, which LeRobot hands to an `episode_filter`."""
     index, *places = places_schema(features)
     return pa.schema(
         [
@@ -70,6 +71,7 @@ def episodes_schema(features: Features) -> pa.Schema:
                 if feature["dtype"] not in WITHOUT_STATISTICS
                 for name in STATISTICS
             ),
+            *labels,
             *OWN_PLACE,
         ]
     )
@@ -93,12 +95,14 @@ def episodes_table(
     places: Sequence[FileNumber],
     stats: Mapping[str, Stats],
     clips: Mapping[str, Sequence[Clip]],
+    labels: Mapping[str, Sequence[Any]] | None = None,
 ) -> pa.Table:
     """Rows of consecutive episodes, still without the columns of their own place.
 
     tasks, places  of each episode: each of its tasks once, and the data file that it lies in
     stats          of each feature, episode by episode
     clips          of each camera's feature, episode by episode
+    labels         by the names of the schema's columns for them, episode by episode
     """
     columns: dict[str, Any] = {
         "episode_index": episodes.indexes,
@@ -108,6 +112,7 @@ def episodes_table(
         "data/file_index": [place.file for place in places],
         "dataset_from_index": episodes.begins,
         "dataset_to_index": episodes.ends,
+        **(labels or {}),
     }
     for key, each in clips.items():
         columns[f"videos/{key}/chunk_index"] = [clip.place.chunk for clip in each]

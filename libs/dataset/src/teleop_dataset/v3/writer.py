@@ -11,7 +11,14 @@ import pyarrow as pa
 
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import column_values, data_schema, data_table
-from teleop_dataset.v3.episodes import WITHOUT_STATISTICS, Clip, episodes_schema, episodes_table, put_in_place
+from teleop_dataset.v3.episodes import (
+    NO_LABELS,
+    WITHOUT_STATISTICS,
+    Clip,
+    episodes_schema,
+    episodes_table,
+    put_in_place,
+)
 from teleop_dataset.v3.files import LEROBOTS_ENCODING, ParquetSeries, write_document, write_tasks
 from teleop_dataset.v3.info import CAPTURE_TIME, DEFAULT_FEATURES, Features, info_document
 from teleop_dataset.v3.layout import FileLimits, FileNumber
@@ -55,8 +62,10 @@ class DatasetWriter:
         fps: int,
         limits: FileLimits,
         finite: Collection[str] | None = None,
+        labels: pa.Schema = NO_LABELS,
     ) -> None:
         """
+        labels  further columns of the episodes, beside LeRobot's own
         finite  features whose values must be; None: all. Statistics of others are those of the finite values
         """
         self._described = {
@@ -74,7 +83,7 @@ class DatasetWriter:
         self.recorded = RecordedStats(features)
         self._every: list[Episodes] = []
         self._data_schema = data_schema(features)
-        self._episodes_schema = episodes_schema(features)
+        self._episodes_schema = episodes_schema(features, labels)
         self._data = ParquetSeries(
             root, self._data_schema, FileNumber.data_path, DATA_ENCODING, limits.data_bytes
         )
@@ -90,12 +99,14 @@ class DatasetWriter:
         tasks: Sequence[Sequence[TaskRows]],
         clips: Mapping[str, Sequence[Clip]],
         pictures: Mapping[str, Stats],
+        labels: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         """Write some episodes; raises NonFiniteValue for a feature that may have none.
 
         frames           recorded frames of all of them, one after the other
         lengths, tasks   of each; its tasks as they follow one another
         clips, pictures  of each camera's feature: where each episode's video lies, and its statistics
+        labels           of each, by the names of the further columns
         """
         told = [each for episode in tasks for each in episode]
         numbers = np.array([self.tasks.setdefault(each.task, len(self.tasks)) for each in told])
@@ -113,7 +124,9 @@ class DatasetWriter:
         ]
         stats |= {**numbering_stats(episodes, self.fps), **pictures}
         names = [list(dict.fromkeys(each.task for each in episode)) for episode in tasks]
-        self._rows.append(episodes_table(self._episodes_schema, episodes, names, places, stats, clips))
+        self._rows.append(
+            episodes_table(self._episodes_schema, episodes, names, places, stats, clips, labels)
+        )
         self._every.append(episodes)
         self.episodes += len(lengths)
         self.frames += table.num_rows

@@ -16,6 +16,8 @@ READABLE = (
     "session_column",
     "episode_overview",
     "episode",
+    "episode_change",
+    "outcome_reason",
     "episode_pause",
     "session_mark",
     "frame_gap",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import pyarrow as pa
+from teleop_dataset.v3.episodes import NO_LABELS
 from teleop_dataset.v3.info import ACTION, STATE, recorded_features
 from teleop_dataset.v3.stats import Stats
 from teleop_dataset.v3.writer import DatasetWriter, NonFiniteValue
@@ -22,6 +23,7 @@ from teleop_export.making.media_process import MediaPool
 from teleop_export.making.rows import Rows, ShownEpisodes, choose_rows, with_ages
 from teleop_export.making.video_source import Chunks, Files
 from teleop_export.planning.added_columns import features_of, with_columns
+from teleop_export.planning.labels import COLUMNS, label_columns
 from teleop_export.planning.order import Order, provenance
 from teleop_export.planning.pieces import Piece, bytes_of
 from teleop_export.planning.played import EpisodeTime
@@ -148,6 +150,7 @@ def build(
         observation_age=order.repeated and order.capture_time,
         added=features_of(order.columns),
     )
+    labels = COLUMNS if order.labelled else NO_LABELS
     with (
         DatasetWriter(
             root,
@@ -155,6 +158,7 @@ def build(
             fps=order.fps,
             limits=order.limits,
             finite=_must_be_finite(order),
+            labels=labels,
         ) as writer,
         DatasetVideo(root, order, chunks, files, media, partial(watch, "video")) as video,
     ):
@@ -176,7 +180,7 @@ def build(
         advance=partial(watch, "verify"),
     )
     # StreamingLeRobotDataset, which a streaming-safe dataset is for, computes times otherwise.
-    verify_written(root, single_precision=not order.streaming_safe)
+    verify_written(root, labels=labels, single_precision=not order.streaming_safe)
     sizes = [path.stat().st_size for path in root.rglob("*") if path.is_file()]
     content = Content(
         episodes=writer.episodes,
@@ -228,7 +232,7 @@ def _write_episodes(
         clips = {camera: each.clips for camera, each in shown.items()}
         pictures = {camera: each.stats for camera, each in shown.items()}
         try:
-            writer.add(table, rows.lengths, rows.tasks, clips, pictures)
+            writer.add(table, rows.lengths, rows.tasks, clips, pictures, label_columns(pieces))
         except NonFiniteValue as error:
             raise _not_finite(order, pieces[error.episode], str(error)) from error
         lengths += rows.lengths

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -18,14 +19,14 @@ from teleop_export.planning.request import (
     ExportRequest,
     check_accounted,
     check_unfinished,
-    labels_of,
+    choice_of,
 )
 from teleop_export.planning.splits import split_pieces
 from teleop_export.sessions.recorded import Session
 from teleop_export.timing.loop_times import Which
 
 # Raised whenever the same order would be written differently, so that nobody gets an older writer's export.
-WRITER_VERSION = 9
+WRITER_VERSION = 10
 
 # float32.
 VALUE_BYTES = 4
@@ -73,6 +74,11 @@ class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
         return Which(repeated=self.repeated, unacted=self.keep_not_finite)
 
     @property
+    def labelled(self) -> bool:
+        """Whether what is known of the episodes leaves with them."""
+        return any(piece.labels is not None for piece in self.pieces)
+
+    @property
     def limits(self) -> FileLimits:
         """When another file begins."""
         return ONE_FILE if self.streaming_safe else LEROBOTS_LIMITS
@@ -99,14 +105,15 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
     check_accounted(request, sessions)
     plan = make_plan(
         sessions,
-        labels=labels_of(request),
-        task=None if request.filter is None else request.filter.task,
+        choice=choice_of(request),
         on_gap=request.on_gap,
         on_not_finite=request.on_not_finite,
         fps=request.fps,
         cameras=request.cameras,
         video_unfinished=request.include_unfinished,
     )
+    if not request.include_labels:
+        plan = replace(plan, pieces=tuple(replace(piece, labels=None) for piece in plan.pieces))
     pieces, splits = split_pieces(plan.pieces, request.split or {}, request.split_seed)
     like, chosen = sessions[0], choose_columns(sessions, plan.pieces)
     return Order(
@@ -174,6 +181,7 @@ def provenance(order: Order, report: Report) -> dict[str, Any]:
                 "first_frame": piece.first,
                 "end_frame": piece.end,
                 "pauses": piece.pauses,
+                **({} if piece.labels is None else {"labels": msgspec.to_builtins(piece.labels)}),
             }
             for number, piece in enumerate(order.pieces)
         ],

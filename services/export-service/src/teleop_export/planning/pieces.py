@@ -22,6 +22,25 @@ READ_COLUMN_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
+class Labels:
+    """What leaves with an episode of the dataset, of what is known about the recorded one.
+
+    outcome      success or failure; None: nobody has said
+    quality      1 (poor) to 5
+    operator     who drove
+    measured_hz  at which its loop really ran
+    """
+
+    robot_id: str
+    outcome: str | None = None
+    reason: str | None = None
+    quality: int | None = None
+    tags: tuple[str, ...] = ()
+    operator: str | None = None
+    measured_hz: float | None = None
+
+
+@dataclass(frozen=True)
 class Piece:
     """Frames `first` to `end - 1` of a session without `pauses`, all stored: one episode of the dataset.
 
@@ -32,6 +51,7 @@ class Piece:
     changes        of the task, within the piece: the frame that another one begins with, and this task;
                    ascending
     pauses         frames in between that do not belong to it; ascending, disjoint
+    labels         of the episode it comes from; None: they do not leave with it
     """
 
     session_id: int
@@ -43,6 +63,7 @@ class Piece:
     changes: tuple[tuple[int, str], ...] = ()
     pauses: Spans = ()
     unacted: int = 0
+    labels: Labels | None = None
 
     @property
     def left_out(self) -> tuple[tuple[str, int], ...]:

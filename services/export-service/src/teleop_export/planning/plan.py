@@ -2,18 +2,18 @@
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from teleop_schema.words import counted
 
 from teleop_export.errors import EpisodeHasGap, NothingToExport, VideoMisplaced, VideoUnfinished
-from teleop_export.planning.pieces import UNACTED, EpisodeGap, Exclusion, OnGap, Piece, Plan
+from teleop_export.planning.pieces import UNACTED, EpisodeGap, Exclusion, Labels, OnGap, Piece, Plan
 from teleop_export.sessions.alike import check_alike, choose_cameras
 from teleop_export.sessions.finite import OnNotFinite, Run, check_left_out, cut_out
 from teleop_export.sessions.rates import RecordedEpisode, choose_fps
-from teleop_export.sessions.recorded import Gap, Label, Session
-from teleop_export.sessions.spans import Span, name_of, spans_of
+from teleop_export.sessions.recorded import Gap, Session
+from teleop_export.sessions.spans import Choice, Span, name_of, spans_of
 from teleop_export.timing.pace import Pace
 from teleop_export.timing.pauses import Pauses
 
@@ -27,18 +27,16 @@ MAX_PAUSES = 100
 def make_plan(
     sessions: Sequence[Session],
     *,
-    labels: Collection[Label],
+    choice: Choice,
     on_gap: OnGap,
     on_not_finite: OnNotFinite = "split",
-    task: str | None = None,
     fps: int | None = None,
     cameras: Sequence[str] | None = None,
     video_unfinished: bool = False,
 ) -> Plan:
     """Every stored frame of `sessions`, either in a piece or in an exclusion.
 
-    labels            outcomes to export; discarded episodes never are
-    task              of the episodes to export, one of their tasks at least; None: all
+    choice            of the episodes to export
     on_gap            what to do with an episode that has a gap, in its samples or in a camera's pictures:
                       split it there, or raise EpisodeHasGap
     on_not_finite     what to do with frames that hold a value which is NaN or infinite: cut them out, if not
@@ -57,7 +55,7 @@ def make_plan(
     gaps: list[EpisodeGap] = []
     for session in sessions:
         unseen = _unseen(session, names)
-        for span in spans_of(session, labels, task):
+        for span in spans_of(session, choice):
             if span.reason is None:
                 missing = _outside(session.pauses, _gaps_in(session.gaps, span.first, span.end))
                 blind = _outside(session.pauses, _gaps_in(unseen, span.first, span.end))
@@ -242,6 +240,20 @@ def _piece(session: Session, span: Span, first: int, end: int) -> Piece:
         span.tasks[begun + 1 : bisect_left(span.tasks, end, key=_frame)],
         session.pauses.within(first, end),
         _between(session.unacted, first, end),
+        _labels(session, span),
+    )
+
+
+def _labels(session: Session, span: Span) -> Labels:
+    judged = span.judged
+    return Labels(
+        robot_id=session.robot_id,
+        outcome=span.outcome,
+        reason=judged.reason,
+        quality=judged.quality,
+        tags=judged.tags,
+        operator=judged.operator,
+        measured_hz=session.paces.get(span.index, Pace()).hz,
     )
 
 

@@ -87,6 +87,7 @@ def _check(request: ExportRequest) -> None:
         "on_not_finite": request.on_not_finite != "split",
         "include_outcomes": request.include_outcomes is not None,
         "include_capture_time": not request.include_capture_time,
+        "include_labels": not request.include_labels,
         "fps": request.fps is not None,
         "cameras": request.format == "parquet" and bool(request.cameras),
         "split": request.split is not None,

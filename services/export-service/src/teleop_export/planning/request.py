@@ -17,6 +17,7 @@ from teleop_export.planning.selection import SessionFilter, check_filter
 from teleop_export.planning.splits import Split, check_split
 from teleop_export.sessions.finite import OnNotFinite
 from teleop_export.sessions.recorded import ALL_LABELS, UNNAMED, Label, Session
+from teleop_export.sessions.spans import Choice
 from teleop_export.timing.loop_times import Which
 
 # Their plan is held in memory; more of them are several exports.
@@ -54,6 +55,9 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     include_capture_time  add the column `capture.time_ns`; without it, the features are those that
                           lerobot-record gives to such a robot, which merging with its datasets needs;
                           with video or a lower rate, also columns that tell how old pictures and samples are
+    include_labels        add columns to meta/episodes that tell what is known of each episode: outcome,
+                          reason, quality, tags, operator, robot, session, measured rate; LeRobot's
+                          `episode_filter` sees them
     include_repeated      make rows, too, of frames that repeat the observation of an earlier one beside a
                           newer action; with capture times a column then tells how old it was
     fps                   rows per second; by default the rate of the fastest camera if that is lower than the
@@ -79,6 +83,7 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     include_unfinished: bool = False
     include_incomplete: bool = False
     include_capture_time: bool = True
+    include_labels: bool = True
     include_repeated: bool = False
     fps: Annotated[int, Meta(ge=1, le=MAX_FPS)] | None = None
     cameras: Annotated[tuple[FeatureName, ...], Meta(max_length=MAX_CAMERAS)] | None = None
@@ -112,7 +117,7 @@ def check_request(request: ExportRequest) -> None:
         check_push(request.push_to_hub)
     if request.cameras and len(set(request.cameras)) < len(request.cameras):
         raise BadInput("a camera appears twice", field="cameras")
-    if not labels_of(request):
+    if not choice_of(request).outcomes:
         raise BadInput("no episode can have both outcomes", field="include_outcomes")
 
 
@@ -142,8 +147,17 @@ def check_accounted(request: ExportRequest, sessions: Sequence[Session]) -> None
             )
 
 
-def labels_of(request: ExportRequest) -> frozenset[Label]:
-    """The outcomes to export."""
-    outcome = None if request.filter is None else request.filter.outcome
-    wanted = ALL_LABELS if request.include_outcomes is None else request.include_outcomes
-    return wanted & ({outcome} if outcome else ALL_LABELS)
+def choice_of(request: ExportRequest) -> Choice:
+    """The episodes to export."""
+    outcomes = ALL_LABELS if request.include_outcomes is None else request.include_outcomes
+    if request.filter is None:
+        return Choice(outcomes)
+    chosen = request.filter
+    return Choice(
+        outcomes & ({chosen.outcome} if chosen.outcome else ALL_LABELS),
+        task=chosen.task,
+        operator=chosen.operator,
+        reason=chosen.reason,
+        tags=chosen.episode_tags,
+        min_quality=chosen.min_quality,
+    )

@@ -26,6 +26,9 @@ class SessionFilter(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                           one with several tasks whole if this is any of them
     outcome               of one of its episodes; export only episodes with this outcome
     tags                  the session has all of them
+    operator, reason, min_quality, episode_tags
+                          of one of its episodes: who drove, why it has its outcome, 1 to 5, all of these
+                          tags; export only episodes that all of this is true of
     from, to              it began at or after `from` and before `to`, ISO 8601 with a zone
     """
 
@@ -34,6 +37,10 @@ class SessionFilter(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     task: Words | None = None
     outcome: Label | None = None
     tags: Annotated[tuple[Words, ...], Meta(max_length=MAX_TAGS)] = ()
+    operator: Words | None = None
+    reason: Words | None = None
+    min_quality: Annotated[int, Meta(ge=1, le=5)] | None = None
+    episode_tags: Annotated[tuple[Words, ...], Meta(max_length=MAX_TAGS)] = ()
     since: Instant | None = field(default=None, name="from")
     until: Instant | None = field(default=None, name="to")
 
@@ -50,10 +57,11 @@ def check_filter(wanted: SessionFilter) -> None:
         )
     if wanted.robot_id is not None:
         check_robot_id(wanted.robot_id, field="filter.robot_id")
-    for name in ("robot_type", "task"):
+    for name in ("robot_type", "task", "operator", "reason"):
         if "\0" in (getattr(wanted, name) or ""):
             raise BadInput(f"{name} holds a NUL character", field=f"filter.{name}")
-    if any("\0" in tag for tag in wanted.tags):
-        raise BadInput("a tag holds a NUL character", field="filter.tags")
+    for name in ("tags", "episode_tags"):
+        if any("\0" in tag for tag in getattr(wanted, name)):
+            raise BadInput("a tag holds a NUL character", field=f"filter.{name}")
     if wanted.since is not None and wanted.until is not None and wanted.since >= wanted.until:
         raise BadInput("to must be later than from", field="filter.to")

@@ -64,6 +64,9 @@ where the shape is not [1], a list of all of its values in C order; null: the fr
 | task | string, or null: of its first frame |
 | tasks | list of (first_frame int64, task string or null): its tasks one after the other |
 | outcome | success, failure, discarded, or null |
+| reason, operator | string, or null: why it has its outcome, and who drove |
+| quality | int64, 1 (poor) to 5, or null |
+| tags | list of string |
 
 | {PAUSES} | |
 |---|---|
@@ -100,8 +103,9 @@ order where the shape is not [1]; a frame without a value has no message |
 Depth is HEVC of 12 bits without loss, which few players show; what its codes stand for is in its channel's
 metadata, as `info.json` of a LeRobot dataset has it.
 
-Metadata records tell session, episodes with their tasks and outcome, pauses of episodes (frames, half open,
-that LeRobot's dataset did not take), gaps with their reasons, and of each column its dtype, shape and names.
+Metadata records tell session, episodes with their tasks and what was judged of them, pauses of episodes
+(frames, half open, that LeRobot's dataset did not take), gaps with their reasons, and of each column its
+dtype, shape and names.
 {REPORT} accounts for every frame of every session.
 """
 

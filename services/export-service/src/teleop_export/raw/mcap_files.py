@@ -147,6 +147,10 @@ def _add_metadata(writer: Writer, session: RawSession) -> None:
                 "task": episode.task or "",
                 "tasks": json.dumps(told_tasks(episode, session)),
                 "outcome": episode.outcome or "",
+                "reason": episode.judged.reason or "",
+                "quality": "" if episode.judged.quality is None else str(episode.judged.quality),
+                "tags": json.dumps(episode.judged.tags, ensure_ascii=False),
+                "operator": episode.judged.operator or "",
             },
         )
     if session.pauses:

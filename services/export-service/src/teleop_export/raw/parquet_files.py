@@ -34,6 +34,10 @@ _EPISODES = pa.schema(
         "task": pa.string(),
         "tasks": pa.list_(pa.struct({"first_frame": pa.int64(), "task": pa.string()})),
         "outcome": pa.string(),
+        "reason": pa.string(),
+        "quality": pa.int64(),
+        "tags": pa.list_(pa.string()),
+        "operator": pa.string(),
     }
 )
 _PAUSES = pa.schema({**_WHOSE, "first_frame": pa.int64(), "end_frame": pa.int64()})
@@ -77,6 +81,10 @@ def write_tables(
             "task": episode.task or session.task,
             "tasks": told_tasks(episode, session),
             "outcome": episode.outcome,
+            "reason": episode.judged.reason,
+            "quality": episode.judged.quality,
+            "tags": list(episode.judged.tags),
+            "operator": episode.judged.operator,
         }
         for episode in session.episodes
     ]

@@ -36,6 +36,21 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """What people have said of an episode beside its outcome.
+
+    reason    of the outcome
+    quality   1 (poor) to 5
+    operator  who drove, as told of the episode, or else of its session
+    """
+
+    reason: str | None = None
+    quality: int | None = None
+    tags: tuple[str, ...] = ()
+    operator: str | None = None
+
+
+@dataclass(frozen=True)
 class EpisodeRow:
     """One row of `episode_overview`; `end` is None while it is being recorded (or was never told).
 
@@ -43,6 +58,7 @@ class EpisodeRow:
     task     of its first frame
     changes  of the task: the frame that another one begins with, and this task; ascending
     cut_off  its recorder died before it told the end
+    judged   what people have said of it
     """
 
     index: int
@@ -52,6 +68,7 @@ class EpisodeRow:
     outcome: Outcome | None = None
     changes: tuple[tuple[int, str | None], ...] = ()
     cut_off: bool = False
+    judged: Judgement = Judgement()
 
 
 @dataclass(frozen=True)
@@ -127,6 +144,7 @@ class Session:
     implausible
                samples whose time can't be right, by `implausible`
     refused    frames that the server refused, and that are stored nowhere
+    judged     what is said of it where it has no episodes: who drove
     """
 
     id: int
@@ -155,6 +173,7 @@ class Session:
     times_not_told: int | None = 0
     implausible: int = 0
     refused: int = 0
+    judged: Judgement = Judgement()
 
     @property
     def loop_hz(self) -> float:

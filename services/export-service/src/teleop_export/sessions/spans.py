@@ -1,20 +1,38 @@
 """A session cut into its episodes and what lies between them, and which of these are exported. Pure."""
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from teleop_export.errors import EpisodesOverlap
-from teleop_export.sessions.recorded import EpisodeRow, Label, Session, ended
+from teleop_export.sessions.recorded import ALL_LABELS, EpisodeRow, Judgement, Label, Outcome, Session, ended
 
 DEFAULT_TASK = "teleoperation"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which episodes are exported: those that all of this is true of. Discarded ones never are.
+
+    task         one of their tasks; None: any
+    tags         of the episode, all of them
+    min_quality  one whose quality nobody has judged has none
+    """
+
+    outcomes: frozenset[Label] = ALL_LABELS
+    task: str | None = None
+    operator: str | None = None
+    reason: str | None = None
+    tags: tuple[str, ...] = ()
+    min_quality: int | None = None
 
 
 @dataclass(frozen=True)
 class Span:
     """A stretch of a session that is treated alike; `reason` says why it is left out, None that it is not.
 
-    tasks  the frames that its tasks begin with, the first of them its own first one, and the tasks
+    tasks            the frames that its tasks begin with, the first of them its own first one, and the tasks
+    outcome, judged  what is known of the episode
     """
 
     first: int
@@ -22,14 +40,17 @@ class Span:
     index: int | None
     tasks: tuple[tuple[int, str], ...]
     reason: str | None
+    outcome: Outcome | None = None
+    judged: Judgement = field(default_factory=Judgement)
 
 
-def spans_of(session: Session, labels: Collection[Label], wanted: str | None) -> Iterator[Span]:
+def spans_of(session: Session, choice: Choice) -> Iterator[Span]:
     """The whole session below its watermark, in order, without overlap."""
     task = session.task or DEFAULT_TASK
     if not session.episodes:
         whole = ((0, task),)
-        yield Span(0, session.watermark, None, whole, _reason(None, whole, labels, wanted))
+        reason = _reason(None, whole, session.judged, choice)
+        yield Span(0, session.watermark, None, whole, reason, None, session.judged)
         return
     reached = 0
     for row, end in _ended(session):
@@ -38,7 +59,8 @@ def spans_of(session: Session, labels: Collection[Label], wanted: str | None) ->
         if end > row.first:
             told = [(row.first, row.task), *(change for change in row.changes if change[0] < end)]
             ours = tuple((frame, each or task) for frame, each in told)
-            yield Span(row.first, end, row.index, ours, _reason(row.outcome, ours, labels, wanted))
+            reason = _reason(row.outcome, ours, row.judged, choice)
+            yield Span(row.first, end, row.index, ours, reason, row.outcome, row.judged)
         reached = max(reached, end)
     if session.watermark > reached:
         yield Span(reached, session.watermark, None, (), "outside all episodes")
@@ -58,16 +80,25 @@ def _ended(session: Session) -> Iterator[tuple[EpisodeRow, int]]:
 
 
 def _reason(
-    outcome: str | None, tasks: Sequence[tuple[int, str]], labels: Collection[Label], wanted: str | None
+    outcome: Outcome | None, tasks: Sequence[tuple[int, str]], judged: Judgement, choice: Choice
 ) -> str | None:
     """Why an episode is left out; None: it is not."""
     if outcome == "discarded":
         return "discarded"
     label = outcome or "unlabelled"
-    if label not in labels:
+    if label not in choice.outcomes:
         return f"outcome not requested: {label}"
     names = dict.fromkeys(task for _, task in tasks)
-    return None if wanted is None or wanted in names else f"task not requested: {', '.join(names)}"
+    if choice.task is not None and choice.task not in names:
+        return f"task not requested: {', '.join(names)}"
+    for what in ("operator", "reason"):
+        if getattr(choice, what) not in (None, told := getattr(judged, what)):
+            return f"{what} not requested: {told or 'nobody has told one'}"
+    if not set(choice.tags) <= set(judged.tags):
+        return f"tags not requested: {', '.join(judged.tags) or 'it has none'}"
+    if choice.min_quality is not None and (judged.quality or 0) < choice.min_quality:
+        return f"quality not requested: {judged.quality or 'nobody has judged it'}"
+    return None
 
 
 def name_of(session: Session, span: Span) -> str:

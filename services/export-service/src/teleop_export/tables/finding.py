@@ -27,6 +27,13 @@ _PARTS = {
                    AND coalesce(e.outcome, 'unlabelled') = %(outcome)s)
         OR %(outcome)s = 'unlabelled' AND NOT EXISTS (SELECT FROM episode e WHERE e.session_id = s.id))""",
     "tags": "s.tags @> %(tags)s::text[]",
+    "operator": """(s.operator = %(operator)s
+        OR EXISTS (SELECT FROM episode e WHERE e.session_id = s.id AND e.operator = %(operator)s))""",
+    "reason": "EXISTS (SELECT FROM episode e WHERE e.session_id = s.id AND e.reason = %(reason)s)",
+    "min_quality": """EXISTS (SELECT FROM episode e
+                              WHERE e.session_id = s.id AND e.quality >= %(min_quality)s)""",
+    "episode_tags": """EXISTS (SELECT FROM episode e
+                               WHERE e.session_id = s.id AND e.tags @> %(episode_tags)s::text[])""",
     "from": "s.start_time >= %(since)s",
     "to": "s.start_time < %(until)s",
 }
@@ -42,8 +49,16 @@ _KNOWN = {
                JOIN episode_overview e ON e.session_id = s.id, jsonb_array_elements(e.tasks) told
                WHERE told->>'task' IS NOT NULL""",
     "tags": "SELECT DISTINCT unnest(tags) AS name FROM seen",
+    "operator": """SELECT operator AS name FROM seen WHERE operator IS NOT NULL
+                   UNION SELECT e.operator FROM episode e JOIN seen s ON s.id = e.session_id
+                   WHERE e.operator IS NOT NULL""",
+    "reason": """SELECT DISTINCT reason AS name FROM episode e JOIN seen s ON s.id = e.session_id
+                 WHERE reason IS NOT NULL""",
+    "episode_tags": """SELECT DISTINCT unnest(e.tags) AS name FROM episode e
+                       JOIN seen s ON s.id = e.session_id""",
 }
-_WORDS = {"tags": "tag", "robot_id": "robot", "robot_type": "robot type"}
+_LISTS = ("tags", "episode_tags")
+_WORDS = {"tags": "tag", "episode_tags": "tag of an episode", "robot_id": "robot", "robot_type": "robot type"}
 
 
 async def find_sessions(
@@ -62,7 +77,8 @@ async def find_sessions(
     """
     parts = _parts_of(wanted)
     robots = None if robot_ids is None else list(robot_ids)
-    values = {**structs.asdict(wanted), "tags": list(wanted.tags), "robots": robots}
+    lists = {name: list(getattr(wanted, name)) for name in _LISTS}
+    values = {**structs.asdict(wanted), **lists, "robots": robots}
     rows = await _matching(
         connection, [*parts.values(), *([] if unfinished else [_FINISHED])], values, limit + 1
     )
@@ -122,12 +138,12 @@ async def _fits_none(
     field = f"filter.{name}"
     if name not in _KNOWN:
         return NothingToExport(f"no session matches `{name}`", field=field)
-    wanted = values[name] if name == "tags" else [values[name]]
+    wanted = values[name] if name in _LISTS else [values[name]]
     unknown = [
         each
         for each in wanted
         if not await _matching(
-            connection, [condition], {**values, name: [each] if name == "tags" else each}, 1
+            connection, [condition], {**values, name: [each] if name in _LISTS else each}, 1
         )
     ]
     if not unknown:

@@ -10,7 +10,16 @@ from teleop_schema.errors import SessionArchived, SessionNotFound
 
 from teleop_export.planning.selection import SessionFilter
 from teleop_export.sessions.finite import not_finite
-from teleop_export.sessions.recorded import CameraVideo, EpisodeRow, Gap, Session, gaps_of, implausible, paces
+from teleop_export.sessions.recorded import (
+    CameraVideo,
+    EpisodeRow,
+    Gap,
+    Judgement,
+    Session,
+    gaps_of,
+    implausible,
+    paces,
+)
 from teleop_export.sessions.video_chunks import VideoChunk, look_at_footage, usable
 from teleop_export.tables.chunk_table import read_chunks, read_not_finite, read_samples
 from teleop_export.tables.column_table import read_columns, read_values
@@ -21,7 +30,7 @@ from teleop_export.timing.pace import Pace, measure
 from teleop_export.timing.pauses import Pauses, in_spans
 
 SESSIONS = """
-SELECT id, robot_id, robot_type, fps, task, state_names, action_names, status,
+SELECT id, robot_id, robot_type, fps, task, operator, state_names, action_names, status,
        greatest(next_frame_index, CASE WHEN found_at IS NOT NULL THEN logged_frames END) AS frames,
        ARRAY(SELECT jsonb_object_keys(cameras)) AS cameras,
        (extract(epoch FROM coalesce(last_commit_at, now())) * 1000000)::bigint AS committed_us,
@@ -38,7 +47,7 @@ SELECT id, robot_id, robot_type, fps, task, state_names, action_names, status,
 
 EPISODES = """
 SELECT session_id, episode_index, start_frame, coalesce(end_frame, paused_from) AS end_frame, task, outcome,
-       tasks, cut_off
+       tasks, cut_off, reason, quality, tags, operator
   FROM episode_overview WHERE session_id = ANY(%s) ORDER BY session_id, episode_index
 """
 
@@ -185,6 +194,7 @@ async def _session(
         times_not_told=row["times_not_told"],
         implausible=implausible(samples.taken_us, row["committed_us"]),
         refused=row["refused"],
+        judged=Judgement(operator=row["operator"]),
     )
     # The database looks for such values while this looks at the times.
     unfit, (pace, episodes_paces) = await asyncio.gather(
@@ -215,6 +225,7 @@ def _episode(row: DictRow) -> EpisodeRow:
         row["outcome"],
         tuple((each["first_frame"], each["task"]) for each in row["tasks"][1:]),
         row["cut_off"],
+        Judgement(row["reason"], row["quality"], tuple(row["tags"]), row["operator"]),
     )
 
 

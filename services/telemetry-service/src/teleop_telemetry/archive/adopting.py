@@ -36,6 +36,10 @@ ON CONFLICT DO NOTHING RETURNING id
 """
 BELONGINGS = {
     "episodes": "INSERT INTO episode SELECT * FROM jsonb_populate_recordset(NULL::episode, $1::jsonb)",
+    "changes": """
+        INSERT INTO episode_change
+        SELECT * FROM jsonb_populate_recordset(NULL::episode_change, $1::jsonb)
+    """,
     "pauses": """
         INSERT INTO episode_pause SELECT * FROM jsonb_populate_recordset(NULL::episode_pause, $1::jsonb)
     """,
@@ -67,6 +71,7 @@ class About(msgspec.Struct, frozen=True):
     account: msgspec.Raw
     session: msgspec.Raw
     episodes: msgspec.Raw = msgspec.Raw(b"[]")
+    changes: msgspec.Raw = msgspec.Raw(b"[]")
     pauses: msgspec.Raw = msgspec.Raw(b"[]")
     gaps: msgspec.Raw = msgspec.Raw(b"[]")
     columns: msgspec.Raw = msgspec.Raw(b"[]")

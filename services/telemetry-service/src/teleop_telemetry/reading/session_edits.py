@@ -1,15 +1,14 @@
-"""Changes that people make to sessions and episodes."""
+"""Changes that people make to sessions."""
 
 from collections.abc import Awaitable, Callable
 
 from msgspec import UNSET
 from teleop_runtime.postgres.erasing import lacking_session
 from teleop_runtime.postgres.pool import Pool, connected, transaction
-from teleop_schema.errors import BadInput, NotFound, SessionArchived
+from teleop_schema.errors import SessionArchived
 
-from teleop_telemetry.tables.event_rows import read_episodes
 from teleop_telemetry.tables.lost_copies import archived_copy, take_again
-from teleop_telemetry.tables.views import EpisodeChange, EpisodeView, SessionChange
+from teleop_telemetry.tables.views import SessionChange
 
 # Waits for one row, to which its robot may be writing.
 EDIT_TIMEOUT_S = 10.0
@@ -18,15 +17,14 @@ CHANGE_SESSION = """
 UPDATE teleop_session
    SET task = CASE WHEN $2 THEN $3 ELSE task END,
        tags = CASE WHEN $4 THEN $5::text[] ELSE tags END,
-       note = CASE WHEN $6 THEN $7 ELSE note END
+       note = CASE WHEN $6 THEN $7 ELSE note END,
+       operator = CASE WHEN $8 THEN $9 ELSE operator END
  WHERE id = $1 AND deleted_at IS NULL RETURNING id
 """
 
 DELETE_SESSION = """
 UPDATE teleop_session SET deleted_at = now() WHERE id = $1 AND deleted_at IS NULL RETURNING id
 """
-
-IS_SESSION = "SELECT EXISTS (SELECT FROM teleop_session WHERE id = $1 AND deleted_at IS NULL)"
 
 LOCK_SESSION = "SELECT status FROM teleop_session WHERE id = $1 AND deleted_at IS NULL FOR UPDATE"
 
@@ -56,25 +54,6 @@ SELECT $1, reached, first_frame, $2
 RETURNING end_frame - first_frame AS frames
 """
 
-GET_EPISODE = """
-SELECT e.start_frame, e.end_frame, s.next_frame_index
-  FROM episode e JOIN teleop_session s ON s.id = e.session_id
- WHERE s.deleted_at IS NULL AND e.session_id = $1 AND e.episode_index = $2
-   FOR UPDATE OF e
-"""
-
-CHANGE_EPISODE = """
-UPDATE episode
-   SET task = CASE WHEN $3 THEN $4 ELSE task END,
-       later_tasks = CASE WHEN $3 THEN (SELECT jsonb_object_agg(told.frame, $4::text)
-                                          FROM jsonb_object_keys(later_tasks) AS told(frame))
-                          ELSE later_tasks END,
-       outcome = CASE WHEN $5 THEN $6 ELSE outcome END,
-       note = CASE WHEN $7 THEN $8 ELSE note END,
-       start_frame = $9, end_frame = $10
- WHERE session_id = $1 AND episode_index = $2
-"""
-
 
 class SessionEdits:
     """Writes a person's changes; each call is one transaction."""
@@ -93,6 +72,7 @@ class SessionEdits:
                 *(change.task is not UNSET, change.task or None),
                 *(change.tags is not UNSET, change.tags or []),
                 *(change.note is not UNSET, change.note or None),
+                *(change.operator is not UNSET, change.operator or None),
             )
             if changed is None:
                 raise await lacking_session(connection, session_id)
@@ -123,47 +103,6 @@ class SessionEdits:
             rows = await connection.fetch(NAME_MISSING, session_id, reason)
         return sum(row["frames"] for row in rows)
 
-    async def change_episode(self, session_id: int, episode_index: int, change: EpisodeChange) -> EpisodeView:
-        """The changed episode; raises SessionNotFound, SessionErased, NotFound, or BadInput if its bounds
-        make no sense."""
-        if not 0 <= episode_index < 2**31:
-            raise NotFound(f"there is no episode {episode_index}", field="episode_index")
-        async with transaction(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
-            stored = await connection.fetchrow(GET_EPISODE, session_id, episode_index)
-            if stored is None and not await connection.fetchval(IS_SESSION, session_id):
-                raise await lacking_session(connection, session_id)
-            if stored is None:
-                raise NotFound(f"session {session_id} has no episode {episode_index}", field="episode_index")
-            await connection.execute(
-                CHANGE_EPISODE,
-                session_id,
-                episode_index,
-                *(change.task is not UNSET, change.task or None),
-                *(change.outcome is not UNSET, change.outcome or None),
-                *(change.note is not UNSET, change.note or None),
-                *_bounds(change, *stored.values()),
-            )
-            [episode] = await read_episodes(connection, session_id, episode_index)
-        await self._tell(session_id)
-        return episode
-
     async def _tell(self, session_id: int) -> None:
         if self._edited is not None:
             await self._edited(session_id)
-
-
-def _bounds(
-    change: EpisodeChange, start_frame: int, end_frame: int | None, frames: int
-) -> tuple[int, int | None]:
-    """The changed bounds of an episode; raises BadInput unless they lie in the session's `frames`."""
-    if change.start_frame is UNSET and change.end_frame is UNSET:
-        return start_frame, end_frame
-    start = start_frame if change.start_frame is UNSET else change.start_frame
-    end = end_frame if change.end_frame is UNSET else change.end_frame
-    last = frames if end is None else end
-    if not start <= last <= frames:
-        raise BadInput(
-            f"the episode would have frames {start} to {last}, but the session has 0 to {frames}",
-            field="start_frame" if change.end_frame is UNSET else "end_frame",
-        )
-    return start, end

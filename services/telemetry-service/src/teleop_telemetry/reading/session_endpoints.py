@@ -9,22 +9,13 @@ from starlette.responses import Response
 from teleop_runtime.logs import get_logger
 from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.operations import JsonResponse, Operation, read_body, read_query
-from teleop_schema.errors import (
-    BadInput,
-    BadRobotId,
-    NotFound,
-    SessionArchived,
-    SessionErased,
-    SessionNotFound,
-)
+from teleop_schema.errors import BadInput, BadRobotId, SessionArchived, SessionErased, SessionNotFound
 from teleop_schema.identifiers import MAX_ID, RobotId, check_robot_id
 
 from teleop_telemetry.reading.addresses import session_id_of
 from teleop_telemetry.reading.session_edits import SessionEdits
 from teleop_telemetry.reading.session_queries import SessionQueries
 from teleop_telemetry.tables.views import (
-    EpisodeChange,
-    EpisodeView,
     Ledger,
     Outcome,
     RobotView,
@@ -94,7 +85,7 @@ async def list_sessions(request: Request) -> Response:
     if wanted.robot_id is not None:
         check_robot_id(wanted.robot_id)
     for name in ("since", "until"):
-        _check_in_calendar(name, getattr(wanted, name))
+        check_in_calendar(name, getattr(wanted, name))
     if wanted.since and wanted.until and wanted.until <= wanted.since:
         raise BadInput("until must be later than since", field="until")
     wanted.robot_id = caller_of(request).chosen_robot(wanted.robot_id)
@@ -110,7 +101,7 @@ async def get_session(request: Request) -> Response:
 
 
 async def change_session(request: Request) -> Response:
-    """Change task, tags or note of a session."""
+    """Change task, tags, note or operator of a session."""
     change = await read_body(request, SessionChange)
     edits: SessionEdits = request.state.session_edits
     await edits.change_session(session_id_of(request), change)
@@ -122,14 +113,6 @@ async def delete_session(request: Request) -> Response:
     edits: SessionEdits = request.state.session_edits
     await edits.delete_session(session_id_of(request))
     return Response(status_code=204)
-
-
-async def change_episode(request: Request) -> Response:
-    """Change task, outcome, note or bounds of an episode."""
-    change = await read_body(request, EpisodeChange)
-    edits: SessionEdits = request.state.session_edits
-    episode = await edits.change_episode(session_id_of(request), request.path_params["episode_index"], change)
-    return JsonResponse(episode)
 
 
 async def get_ledger(request: Request) -> Response:
@@ -160,8 +143,8 @@ def _address_of(request: Request) -> str:
     return request.client.host if request.client else "a socket"
 
 
-def _check_in_calendar(name: str, time: datetime | None) -> None:
-    """A time in UTC; years 1 and 9999 of some time zones are outside of UTC's calendar."""
+def check_in_calendar(name: str, time: datetime | None) -> None:
+    """Raise BadInput for a time that UTC's calendar does not have: years 1 and 9999 of some time zones."""
     try:
         if time is not None:
             time.astimezone(UTC)
@@ -204,7 +187,7 @@ OPERATIONS = (
         change_session,
         needs="operate",
         body=SessionChange,
-        example={"task": "Pick the red cube", "tags": ["kitchen"], "note": None},
+        example={"task": "Pick the red cube", "tags": ["kitchen"], "note": None, "operator": "kim"},
         answer=SessionDetail,
         errors=[SessionNotFound, SessionErased, BadInput],
     ),
@@ -215,16 +198,6 @@ OPERATIONS = (
         needs="operate",
         status=204,
         errors=[SessionNotFound, SessionErased],
-    ),
-    Operation(
-        "PATCH",
-        "/sessions/{session_id:int}/episodes/{episode_index:int}",
-        change_episode,
-        needs="operate",
-        body=EpisodeChange,
-        example={"outcome": "failure", "note": "the cube slipped"},
-        answer=EpisodeView,
-        errors=[SessionNotFound, SessionErased, NotFound, BadInput],
     ),
     Operation(
         "GET",

@@ -27,10 +27,12 @@ UPDATE episode e
  WHERE e.session_id = told.session_id AND e.episode_index = told.episode_index
 """
 
-# An episode keeps its end, so that a robot's resend does not undo what a person has trimmed since.
+# An episode keeps its end, so that a robot's resend does not undo what a person has trimmed since. What a
+# person judged while it was recorded stays, unless the robot tells otherwise at its end.
 END_EPISODES = """
 UPDATE episode e
-   SET end_frame = greatest(told.frame_index, e.start_frame), outcome = told.outcome,
+   SET end_frame = greatest(told.frame_index, e.start_frame), outcome = coalesce(told.outcome, e.outcome),
+       reason = CASE WHEN coalesce(told.outcome, e.outcome) = e.outcome THEN e.reason END,
        task = coalesce(told.task, e.task), note = coalesce(told.note, e.note)
   FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[])
        AS told(session_id, episode_index, frame_index, task, outcome, note)
@@ -94,21 +96,10 @@ READ_COLUMNS = """
 SELECT to_jsonb(c) - 'session_id' FROM session_column c WHERE session_id = $1 ORDER BY position
 """
 
-# Of pauses, as of tasks, what lies within the episode as it is bounded now.
 READ_EPISODES = """
 SELECT to_jsonb(e) - 'session_id' || to_jsonb(paused)
-  FROM episode_overview e
- CROSS JOIN LATERAL (
-       SELECT coalesce(jsonb_agg(jsonb_build_object('first_frame', first_frame, 'end_frame', end_frame)
-                                 ORDER BY first_frame) FILTER (WHERE number <= $3), '[]') AS pauses,
-              count(*) AS pause_count, coalesce(sum(end_frame - first_frame), 0)::bigint AS paused_frames
-         FROM (SELECT greatest(p.first_frame, e.start_frame) AS first_frame,
-                      least(p.end_frame, e.end_frame) AS end_frame,
-                      row_number() OVER (ORDER BY p.first_frame) AS number
-                 FROM episode_pause p
-                WHERE p.session_id = e.session_id AND p.episode_index = e.episode_index
-                  AND p.end_frame > e.start_frame
-                  AND (e.end_frame IS NULL OR p.first_frame < e.end_frame)) AS within) AS paused
+  FROM episode_overview e,
+       episode_pauses(e.session_id, e.episode_index, e.start_frame, e.end_frame, $3) AS paused
  WHERE session_id = $1 AND ($2::int IS NULL OR episode_index = $2) ORDER BY episode_index
 """
 

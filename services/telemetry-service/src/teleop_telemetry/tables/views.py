@@ -11,6 +11,8 @@ from teleop_schema.session import Text
 
 # They are shown side by side.
 MAX_TAGS = 100
+# Of an episode; a reviewer reads them at a glance.
+MAX_EPISODE_TAGS = 100
 # Of one episode: a command that adds every third step to its dataset pauses at each.
 MAX_PAUSES = 100
 
@@ -47,6 +49,7 @@ class SessionView(Struct, kw_only=True):
                  never arrived, nobody knows of
     logged       frames the robot says it logged; null: it has not said so
     episodes     how many there are
+    operator     who drove; null: nobody has said
     archived_at  when its frames left the database for the archive; null: they are in the database
     archive_damage
                  what is wrong with its frames in the archive, which are lost unless the archive's files come
@@ -71,6 +74,7 @@ class SessionView(Struct, kw_only=True):
     episodes: int
     tags: list[str]
     note: str | None
+    operator: str | None
     archived_at: datetime | None
     archive_damage: str | None
     found_at: datetime | None
@@ -104,6 +108,16 @@ class EpisodeView(Struct, kw_only=True):
             that does, it ended there; null: the latest frame belongs to it
     cut_off
             its recorder died, or was given up, before it told the end: LeRobot has not saved it
+    outcome
+            as its robot told, or as somebody has judged since; null: nobody has said
+    reason  why it is that, a name of GET /outcome-reasons
+    quality
+            1 (poor) to 5 (as it should be)
+    tags    of the episode; its session has others
+    operator
+            who drove, as told of the episode, or else of its session
+    revision
+            how often people have changed it
     """
 
     episode_index: int
@@ -117,7 +131,12 @@ class EpisodeView(Struct, kw_only=True):
     paused_from: int | None
     cut_off: bool
     outcome: Outcome | None
+    reason: str | None
+    quality: int | None
     note: str | None
+    tags: list[str]
+    operator: str | None
+    revision: int
 
 
 class GapView(Struct, kw_only=True):
@@ -204,22 +223,37 @@ class SessionPage(Struct, kw_only=True):
 
 
 class SessionChange(Struct, forbid_unknown_fields=True):
-    """What a person may change of a session; what is left out stays."""
+    """What a person may change of a session; what is left out stays.
+
+    operator  who drove, in all of its episodes that do not tell another; null: nobody knows
+    """
 
     task: Text | UnsetType | None = UNSET
     tags: Annotated[list[Text], Meta(max_length=MAX_TAGS)] | UnsetType = UNSET
     note: Text | UnsetType | None = UNSET
+    operator: Text | UnsetType | None = UNSET
 
 
 class EpisodeChange(Struct, forbid_unknown_fields=True):
     """What a person may change of an episode; what is left out stays.
 
-    task  of all of its frames, whatever their tasks were
+    task      of all of its frames, whatever their tasks were
+    reason    why it has its outcome: a name of GET /outcome-reasons that is for this outcome. Another outcome
+              takes a reason away that is not for it
+    quality   1 (poor) to 5 (as it should be)
+    operator  who drove; null: as told of the session
+    revision  of the episode as it was read: if somebody has changed it since, this change is refused (409
+              `episode_changed`); without it, the later change holds
     """
 
     task: Text | UnsetType | None = UNSET
     outcome: Outcome | UnsetType | None = UNSET
+    reason: Text | UnsetType | None = UNSET
+    quality: Annotated[int, Meta(ge=1, le=5)] | UnsetType | None = UNSET
     note: Text | UnsetType | None = UNSET
+    tags: Annotated[list[Text], Meta(max_length=MAX_EPISODE_TAGS)] | UnsetType = UNSET
+    operator: Text | UnsetType | None = UNSET
+    revision: Index | UnsetType = UNSET
     start_frame: Index | UnsetType = UNSET
     end_frame: Index | UnsetType = UNSET
 

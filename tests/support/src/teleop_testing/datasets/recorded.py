@@ -25,7 +25,15 @@ INSERT INTO teleop_session (stream_id, robot_id, robot_type, start_time, fps, ta
 VALUES (gen_random_uuid(), %s, %s, %s, %s, %s, %s, %s, 'acknowledged', %s, %s, %s)
 RETURNING id
 """
+STORE_EPISODE = """
+INSERT INTO episode (session_id, episode_index, start_frame, end_frame, task, outcome)
+VALUES (%s, %s, %s, %s, %s, %s)
+"""
 # Every value differs from those of the frames around it and from its neighbours in the frame.
+JUDGE = """
+UPDATE episode SET operator = %s, reason = %s, quality = %s, tags = %s
+ WHERE session_id = %s AND episode_index = %s
+"""
 FRAMES = """
 INSERT INTO teleop_frame (session_id, frame_index, "timestamp", state, action, extra, observation_age_us)
 SELECT %(session)s, g, %(started)s::timestamptz + g * interval '1 second' / %(hz)s
@@ -98,6 +106,22 @@ def record_session(
     return session
 
 
+def judge_episode(
+    database_url: str,
+    session: int,
+    episode_index: int,
+    *,
+    operator: str | None = None,
+    reason: str | None = None,
+    quality: int | None = None,
+    tags: Sequence[str] | None = None,
+) -> None:
+    """What people say of an episode beside its outcome."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        told = (operator, reason, quality, None if tags is None else list(tags))
+        connection.execute(JUDGE, (*told, session, episode_index))
+
+
 def _record_events(
     connection: psycopg.Connection[Any],
     session: int,
@@ -107,7 +131,7 @@ def _record_events(
 ) -> None:
     told = [(session, index, *(*each, None, None)[:4]) for index, each in enumerate(episodes)]
     with connection.cursor() as cursor:
-        cursor.executemany("INSERT INTO episode VALUES (%s, %s, %s, %s, %s, %s)", told)
+        cursor.executemany(STORE_EPISODE, told)
         cursor.executemany(
             "INSERT INTO episode_pause VALUES (%s, %s, %s, 0)", [(session, *each) for each in pauses]
         )
