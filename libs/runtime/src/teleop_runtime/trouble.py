@@ -87,6 +87,8 @@ def trouble_of(error: BaseException) -> BackendError | None:
         return StorageUnavailable() if code.startswith(_AWAY_CLASSES) else None
     if isinstance(error, OSError) and error.errno in USED_UP:
         return Overloaded()
-    if isinstance(error, DatabaseSilent):
+    # Also where it was patience that ended: of a connection that is made, or of a statement. One with a
+    # number is the network's, which could not be reached.
+    if isinstance(error, TimeoutError) and error.errno is None:
         return StorageUnavailable(SILENT, hint=WAKE)
     return StorageUnavailable() if isinstance(error, DATABASE_AWAY) else None
