@@ -19,6 +19,8 @@ from teleop_telemetry.access.people_views import NewPerson, SigningIn
 from teleop_telemetry.access.quota_endpoints import NewQuota
 from teleop_telemetry.access.views import Joining, NewToken
 from teleop_telemetry.erasing.views import NewErasure
+from teleop_telemetry.library.episode_edits import Undo
+from teleop_telemetry.library.reason_table import NewReason
 from teleop_telemetry.tables.views import EpisodeChange, SessionChange
 from teleop_video_ingest.api.forms import DatasetForm, VideoForm
 from teleop_video_ingest.model.announced import allowed_fields
@@ -34,6 +36,8 @@ BODIES = {
         NewQuota,
         SessionChange,
         EpisodeChange,
+        NewReason,
+        Undo,
         FilePlan,
         Held,
         Joining,

@@ -35,7 +35,7 @@ async def named(store: Store, path: str) -> str | None:
         file = root / path
         return sha256_of(file.read_bytes()) if file.exists() else None
     with suppress(FileNotFoundError):
-        return json.loads(b"".join([b async for b in store._get(f"names/{path}")]))["sha256"]
+        return json.loads(b"".join([b async for b in store._bucket.read(f"names/{path}")]))["sha256"]
     return None
 
 

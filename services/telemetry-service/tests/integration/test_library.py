@@ -160,6 +160,22 @@ async def test_who_changed_what_is_kept_and_taken_back(http, library, judge):
     ]
 
 
+async def test_an_end_that_was_not_known_is_not_forgotten_again(http, service):
+    """Whoever trims an episode while it is recorded, and takes that back once its session is over."""
+    async with TestRobot.connected(service) as robot:
+        await robot.send(batch(0, 8, events=[Event(kind="episode_start", episode_index=0, frame_index=1)]))
+        await robot.acked(8)
+        path = f"/sessions/{robot.welcome.session_id}/episodes/0"
+        assert (await http.patch(path, json={"end_frame": 5, "quality": 2})).json()["end_frame"] == 5
+        assert (await http.post(f"{path}/undo", json={})).json()["end_frame"] is None
+        assert (await http.patch(path, json={"end_frame": 6, "quality": 3})).json()["end_frame"] == 6
+        await robot.say(End(frames=8))
+        while not isinstance(await robot.hear_any(), Ended):
+            pass
+    back = (await http.post(f"{path}/undo", json={})).json()
+    assert (back["end_frame"], back["quality"], back["revision"]) == (6, None, 4)
+
+
 async def test_the_later_of_two_people_is_told(http, library, judge):
     """Whoever names the revision that was read never writes over what somebody else has judged since."""
     a, _, _ = library

@@ -23,7 +23,7 @@ MAX_LISTED = 1000
 IS_SESSION = "SELECT EXISTS (SELECT FROM teleop_session WHERE id = $1 AND deleted_at IS NULL)"
 
 LOCK = """
-SELECT to_jsonb(e) AS episode, s.next_frame_index AS frames
+SELECT to_jsonb(e) AS episode, s.next_frame_index AS frames, s.status = 'recording' AS goes_on
   FROM episode e JOIN teleop_session s ON s.id = e.session_id
  WHERE s.deleted_at IS NULL AND e.session_id = $1 AND e.episode_index = $2
    FOR UPDATE OF e
@@ -76,10 +76,12 @@ class Undo(Struct, forbid_unknown_fields=True):
 class EpisodeHistory(Struct, kw_only=True):
     """One change that somebody made.
 
-    revision  that the episode had after it, from 1
-    before    what was changed, with what it was
-    after     the same, with what it became
-    undoes    revision of the change that this one takes back; null: it takes none back
+    revision    that the episode had after it, from 1
+    changed_at  when, by the server's clock
+    changed_by  the name of who made it
+    before      what was changed, with what it was
+    after       the same, with what it became
+    undoes      revision of the change that this one takes back; null: it takes none back
     """
 
     revision: int
@@ -104,9 +106,9 @@ class EpisodeEdits:
         """The changed episode; raises SessionNotFound, SessionErased, NotFound, EpisodeChanged, or BadInput
         for bounds or a reason that make no sense."""
         async with transaction(self._pool, timeout_s=TIMEOUT_S) as connection:
-            stored, frames = await _lock(connection, session_id, episode_index)
+            stored, session = await _lock(connection, session_id, episode_index)
             revision = await _revision(connection, session_id, episode_index, change.revision)
-            judged = changed(stored, change, frames=frames, reasons=await read_reasons(connection))
+            judged = changed(stored, change, frames=session.frames, reasons=await read_reasons(connection))
             await _write(connection, session_id, episode_index, revision, by, stored, judged)
             [episode] = await read_episodes(connection, session_id, episode_index)
         await self._tell(session_id)
@@ -118,7 +120,7 @@ class EpisodeEdits:
         Raises SessionNotFound, SessionErased, NotFound, EpisodeChanged, NothingToUndo.
         """
         async with transaction(self._pool, timeout_s=TIMEOUT_S) as connection:
-            stored, _ = await _lock(connection, session_id, episode_index)
+            stored, session = await _lock(connection, session_id, episode_index)
             revision = await _revision(connection, session_id, episode_index, undo.revision)
             row = await connection.fetchrow(TO_UNDO, session_id, episode_index)
             if row is None:
@@ -126,6 +128,9 @@ class EpisodeEdits:
                     f"no change of episode {episode_index} of session {session_id} is left to take back"
                 )
             earlier = structs.replace(stored, **msgspec.json.decode(row["before"]))
+            if earlier.end_frame is None and not session.goes_on:
+                # Its end was not known yet when it was changed. Nobody will tell it any more.
+                earlier = structs.replace(earlier, end_frame=stored.end_frame)
             await _write(
                 connection, session_id, episode_index, revision, by, stored, earlier, undoes=row["revision"]
             )
@@ -161,14 +166,22 @@ async def find_episode(connection: Connection, session_id: int, episode_index: i
     return found[0]
 
 
-async def _lock(connection: Connection, session_id: int, episode_index: int) -> tuple[Judged, int]:
-    """The episode, locked, and how many frames its session has."""
+class _Session(Struct, frozen=True):
+    """What matters of an episode's session: how many frames it has, and whether it is being recorded."""
+
+    frames: int
+    goes_on: bool
+
+
+async def _lock(connection: Connection, session_id: int, episode_index: int) -> tuple[Judged, _Session]:
+    """The episode, locked, and its session."""
     row = await connection.fetchrow(LOCK, session_id, episode_index)
     if row is None and not await connection.fetchval(IS_SESSION, session_id):
         raise await lacking_session(connection, session_id)
     if row is None:
         raise _unknown(session_id, episode_index)
-    return msgspec.json.decode(row["episode"], type=Judged), row["frames"]
+    session = _Session(row["frames"], row["goes_on"])
+    return msgspec.json.decode(row["episode"], type=Judged), session
 
 
 async def _revision(

@@ -20,7 +20,6 @@ ALTER TABLE episode ADD COLUMN operator text,
 COMMENT ON COLUMN episode.operator IS 'who drove, where it was not the operator of the session';
 COMMENT ON COLUMN episode.reason IS 'of the outcome: a name that outcome_reason had when it was chosen';
 COMMENT ON COLUMN episode.quality IS '1 (poor) to 5 (as it should be)';
-CREATE INDEX episode_outcome ON episode (outcome, session_id DESC, episode_index DESC);
 """
 
 HISTORY = """
@@ -158,7 +157,6 @@ def downgrade() -> None:
     run_sql("""
         DROP FUNCTION episode_pauses;
         DROP TABLE episode_change, outcome_reason;
-        DROP INDEX episode_outcome;
         ALTER TABLE episode DROP COLUMN operator, DROP COLUMN reason, DROP COLUMN quality, DROP COLUMN tags;
         ALTER TABLE teleop_session DROP COLUMN operator;
     """)
