@@ -24,7 +24,7 @@ from teleop_telemetry.library.episode_edits import EpisodeEdits, EpisodeHistory,
 from teleop_telemetry.library.episode_list import EpisodePage, EpisodeQuery, list_episodes
 from teleop_telemetry.library.reason_table import MAX_REASONS, NewReason, OutcomeReason, ReasonTable
 from teleop_telemetry.reading.addresses import session_id_of
-from teleop_telemetry.reading.session_endpoints import check_in_calendar
+from teleop_telemetry.reading.session_endpoints import check_period
 from teleop_telemetry.tables.views import EpisodeChange, EpisodeView
 
 # As people type it, in addresses and in datasets.
@@ -45,8 +45,7 @@ async def find_episodes(request: Request) -> Response:
     wanted = read_query(request, EpisodeQuery)
     if wanted.robot_id is not None:
         check_robot_id(wanted.robot_id)
-    check_in_calendar("since", wanted.since)
-    check_in_calendar("until", wanted.until)
+    check_period(wanted.since, wanted.until)
     wanted.robot_id = caller_of(request).chosen_robot(wanted.robot_id)
     pool: Pool = request.state.library_pool
     return JsonResponse(await list_episodes(pool, wanted))

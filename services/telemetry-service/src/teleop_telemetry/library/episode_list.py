@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 from teleop_runtime.postgres.pool import Pool, connected
-from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import MAX_ID, RobotId
 
 from teleop_telemetry.tables.views import MAX_PAUSES, EpisodeView, Status
@@ -94,9 +93,7 @@ class EpisodePage(Struct, kw_only=True):
 
 
 async def list_episodes(pool: Pool, wanted: EpisodeQuery) -> EpisodePage:
-    """A page of the episodes that are wanted; raises BadInput."""
-    if wanted.since and wanted.until and wanted.until <= wanted.since:
-        raise BadInput("until must be later than since", field="until")
+    """A page of the episodes that are wanted."""
     session, episode = map(int, wanted.cursor.split("-")) if wanted.cursor else (None, None)
     async with connected(pool, timeout_s=TIMEOUT_S) as connection:
         rows = await connection.fetch(

@@ -84,10 +84,7 @@ async def list_sessions(request: Request) -> Response:
     wanted = read_query(request, SessionQuery)
     if wanted.robot_id is not None:
         check_robot_id(wanted.robot_id)
-    for name in ("since", "until"):
-        check_in_calendar(name, getattr(wanted, name))
-    if wanted.since and wanted.until and wanted.until <= wanted.since:
-        raise BadInput("until must be later than since", field="until")
+    check_period(wanted.since, wanted.until)
     wanted.robot_id = caller_of(request).chosen_robot(wanted.robot_id)
     return JsonResponse(
         await queries.sessions(**{name: getattr(wanted, name) for name in wanted.__struct_fields__})
@@ -143,13 +140,17 @@ def _address_of(request: Request) -> str:
     return request.client.host if request.client else "a socket"
 
 
-def check_in_calendar(name: str, time: datetime | None) -> None:
-    """Raise BadInput for a time that UTC's calendar does not have: years 1 and 9999 of some time zones."""
-    try:
-        if time is not None:
-            time.astimezone(UTC)
-    except OverflowError as error:
-        raise BadInput(f"{name} is {time}: {error}", field=name) from error
+def check_period(since: datetime | None, until: datetime | None) -> None:
+    """Raise BadInput unless `until` is later, and UTC's calendar has both: years 1 and 9999 of some time
+    zones it has not."""
+    for name, time in (("since", since), ("until", until)):
+        try:
+            if time is not None:
+                time.astimezone(UTC)
+        except OverflowError as error:
+            raise BadInput(f"{name} is {time}: {error}", field=name) from error
+    if since and until and until <= since:
+        raise BadInput("until must be later than since", field="until")
 
 
 OPERATIONS = (
