@@ -62,6 +62,11 @@ async def test_labels_stay_behind_if_they_are_to(backend, judged):
     assert [labels(row) for row in rows] == [{}, {}, {}]
     lineage = (await backend.http.get(f"/exports/{export['id']}/files/meta/backend.json")).text
     assert "kim" not in lineage
+    export, _ = await made(backend, {"operator": "lee"}, include_labels=False)
+    told = (await backend.http.get(f"/exports/{export['id']}")).text
+    lineage = (await backend.http.get(f"/exports/{export['id']}/files/meta/backend.json")).text
+    assert "operator not requested" in lineage
+    assert "kim" not in lineage + told
 
 
 @pytest.mark.parametrize(
@@ -118,3 +123,13 @@ async def test_another_judgement_is_another_export(backend, judged, database_url
     assert rows[1]["backend/reason"] == "collision"
     kept = (await backend.http.get(f"/exports/{before['id']}/files/meta/backend.json")).text
     assert json.loads(kept)["episodes"][1]["labels"]["reason"] == "dropped"
+
+
+@pytest.mark.parametrize(
+    "part", [{"operator": "kim"}, {"reason": "dropped"}, {"min_quality": 2}, {"episode_tags": ["edge"]}]
+)
+async def test_a_recording_as_it_is_has_all_of_its_episodes(backend, judged, part):
+    """What would be passed over is refused."""
+    body = {"repo_id": "lab/judged", "filter": part, "format": "parquet"}
+    answer = await backend.http.post("/exports", json=body)
+    assert (answer.status_code, answer.json()["field"]) == (422, f"filter.{next(iter(part))}"), answer.text

@@ -112,6 +112,7 @@ async def test_an_episode_tells_what_it_needs_of_its_session(http, library):
     [
         ({"cursor": "1"}, "cursor"),
         ({"cursor": "1-2\n"}, "cursor"),
+        ({"cursor": "1-3000000000"}, "cursor"),
         ({"outcome": "great"}, "outcome"),
         ({"min_quality": 6}, "min_quality"),
         ({"session_id": 2**63}, "session_id"),
@@ -176,6 +177,33 @@ async def test_an_end_that_was_not_known_is_not_forgotten_again(http, service):
     assert (back["end_frame"], back["quality"], back["revision"]) == (6, None, 4)
 
 
+async def test_an_undo_takes_back_nothing_that_the_robot_told(http, service):
+    """The robot discards an episode that somebody has judged while it was recorded."""
+    async with TestRobot.connected(service) as robot:
+        await robot.send(batch(0, 5, events=[Event(kind="episode_start", episode_index=0, frame_index=0)]))
+        await robot.acked(5)
+        path = f"/sessions/{robot.welcome.session_id}/episodes/0"
+        for change in ({"outcome": "failure", "reason": "dropped"}, {"reason": "collision", "quality": 2}):
+            assert (await http.patch(path, json=change)).status_code == 200
+        ended = Event(kind="episode_end", episode_index=0, frame_index=5, outcome="discarded")
+        await robot.send(batch(5, 1, events=[ended]))
+        await robot.say(End(frames=6))
+        while not isinstance(await robot.hear_any(), Ended):
+            pass
+    for quality in (None, None):
+        back = (await http.post(f"{path}/undo", json={})).json()
+        assert (back["outcome"], back["reason"], back["quality"]) == ("discarded", None, quality)
+
+
+async def test_the_newest_changes_are_kept(http, library, judge, monkeypatch):
+    monkeypatch.setattr("teleop_telemetry.library.episode_edits.MAX_KEPT", 3)
+    a, _, _ = library
+    for quality in (1, 2, 3, 4, 5):
+        await judge(a, 0, quality=quality)
+    history = (await http.get(f"/sessions/{a}/episodes/0/history")).json()
+    assert [each["revision"] for each in history] == [5, 4, 3]
+
+
 async def test_the_later_of_two_people_is_told(http, library, judge):
     """Whoever names the revision that was read never writes over what somebody else has judged since."""
     a, _, _ = library
@@ -233,6 +261,7 @@ async def test_reasons_are_those_of_the_installation(http, library, judge):
     assert (await http.get(f"/sessions/{a}/episodes/0")).json()["reason"] == "cable"
     for name, body, field in (
         ("Cable", mine, "reason"),
+        ("größe", mine, "reason"),
         ("x" * 65, mine, "reason"),
         ("cable", mine | {"outcome": "unlabelled"}, "outcome"),
         ("cable", mine | {"meaning": ""}, "meaning"),

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -106,14 +105,13 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
     plan = make_plan(
         sessions,
         choice=choice_of(request),
+        labelled=request.include_labels,
         on_gap=request.on_gap,
         on_not_finite=request.on_not_finite,
         fps=request.fps,
         cameras=request.cameras,
         video_unfinished=request.include_unfinished,
     )
-    if not request.include_labels:
-        plan = replace(plan, pieces=tuple(replace(piece, labels=None) for piece in plan.pieces))
     pieces, splits = split_pieces(plan.pieces, request.split or {}, request.split_seed)
     like, chosen = sessions[0], choose_columns(sessions, plan.pieces)
     return Order(

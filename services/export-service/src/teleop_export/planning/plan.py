@@ -28,6 +28,7 @@ def make_plan(
     sessions: Sequence[Session],
     *,
     choice: Choice,
+    labelled: bool = True,
     on_gap: OnGap,
     on_not_finite: OnNotFinite = "split",
     fps: int | None = None,
@@ -37,6 +38,8 @@ def make_plan(
     """Every stored frame of `sessions`, either in a piece or in an exclusion.
 
     choice            of the episodes to export
+    labelled          pieces say what was judged of their episodes, and reasons what was judged of those that
+                      are left out
     on_gap            what to do with an episode that has a gap, in its samples or in a camera's pictures:
                       split it there, or raise EpisodeHasGap
     on_not_finite     what to do with frames that hold a value which is NaN or infinite: cut them out, if not
@@ -55,14 +58,14 @@ def make_plan(
     gaps: list[EpisodeGap] = []
     for session in sessions:
         unseen = _unseen(session, names)
-        for span in spans_of(session, choice):
+        for span in spans_of(session, choice, labelled=labelled):
             if span.reason is None:
                 missing = _outside(session.pauses, _gaps_in(session.gaps, span.first, span.end))
                 blind = _outside(session.pauses, _gaps_in(unseen, span.first, span.end))
                 _check_gaps(session, span, missing, blind, on_gap, video_unfinished=video_unfinished)
                 runs, left_out = _finite_runs(session, span, missing, blind, on_not_finite)
                 excluded += [*left_out, *_paused(session, span)]
-                for piece in _pieces(session, span, runs):
+                for piece in _pieces(session, span, runs, labelled=labelled):
                     rowless = _rowless(piece)
                     if sum(each.frames for each in rowless) < piece.frames:
                         pieces.append(piece)
@@ -215,8 +218,9 @@ def _paused(session: Session, span: Span) -> Iterator[Exclusion]:
             yield Exclusion(session.id, first, end, count, PAUSED, span.index)
 
 
-def _pieces(session: Session, span: Span, runs: Sequence[Run]) -> list[Piece]:
-    return [_piece(session, span, first, end) for first, end in runs]
+def _pieces(session: Session, span: Span, runs: Sequence[Run], *, labelled: bool) -> list[Piece]:
+    labels = _labels(session, span) if labelled else None
+    return [_piece(session, span, first, end, labels) for first, end in runs]
 
 
 def _rowless(piece: Piece) -> list[Exclusion]:
@@ -228,7 +232,7 @@ def _rowless(piece: Piece) -> list[Exclusion]:
     ]
 
 
-def _piece(session: Session, span: Span, first: int, end: int) -> Piece:
+def _piece(session: Session, span: Span, first: int, end: int, labels: Labels | None) -> Piece:
     begun = bisect_right(span.tasks, first, key=_frame) - 1
     return Piece(
         session.id,
@@ -240,7 +244,7 @@ def _piece(session: Session, span: Span, first: int, end: int) -> Piece:
         span.tasks[begun + 1 : bisect_left(span.tasks, end, key=_frame)],
         session.pauses.within(first, end),
         _between(session.unacted, first, end),
-        _labels(session, span),
+        labels,
     )
 
 

@@ -94,6 +94,14 @@ def _check(request: ExportRequest) -> None:
         "streaming_safe": request.streaming_safe,
         "push_to_hub": request.push_to_hub is not None,
     }
+    if request.filter is not None:
+        chosen = request.filter
+        given |= {
+            "filter.operator": chosen.operator is not None,
+            "filter.reason": chosen.reason is not None,
+            "filter.min_quality": chosen.min_quality is not None,
+            "filter.episode_tags": bool(chosen.episode_tags),
+        }
     for name, is_given in given.items():
         if is_given:
             raise BadInput(

@@ -44,12 +44,15 @@ class Span:
     judged: Judgement = field(default_factory=Judgement)
 
 
-def spans_of(session: Session, choice: Choice) -> Iterator[Span]:
-    """The whole session below its watermark, in order, without overlap."""
+def spans_of(session: Session, choice: Choice, *, labelled: bool = True) -> Iterator[Span]:
+    """The whole session below its watermark, in order, without overlap.
+
+    labelled  reasons may tell what was judged of episodes that are left out
+    """
     task = session.task or DEFAULT_TASK
     if not session.episodes:
         whole = ((0, task),)
-        reason = _reason(None, whole, session.judged, choice)
+        reason = _reason(None, whole, session.judged, choice, labelled)
         yield Span(0, session.watermark, None, whole, reason, None, session.judged)
         return
     reached = 0
@@ -59,7 +62,7 @@ def spans_of(session: Session, choice: Choice) -> Iterator[Span]:
         if end > row.first:
             told = [(row.first, row.task), *(change for change in row.changes if change[0] < end)]
             ours = tuple((frame, each or task) for frame, each in told)
-            reason = _reason(row.outcome, ours, row.judged, choice)
+            reason = _reason(row.outcome, ours, row.judged, choice, labelled)
             yield Span(row.first, end, row.index, ours, reason, row.outcome, row.judged)
         reached = max(reached, end)
     if session.watermark > reached:
@@ -80,7 +83,11 @@ def _ended(session: Session) -> Iterator[tuple[EpisodeRow, int]]:
 
 
 def _reason(
-    outcome: Outcome | None, tasks: Sequence[tuple[int, str]], judged: Judgement, choice: Choice
+    outcome: Outcome | None,
+    tasks: Sequence[tuple[int, str]],
+    judged: Judgement,
+    choice: Choice,
+    labelled: bool,
 ) -> str | None:
     """Why an episode is left out; None: it is not."""
     if outcome == "discarded":
@@ -93,12 +100,17 @@ def _reason(
         return f"task not requested: {', '.join(names)}"
     for what in ("operator", "reason"):
         if getattr(choice, what) not in (None, told := getattr(judged, what)):
-            return f"{what} not requested: {told or 'nobody has told one'}"
+            return _not_requested(what, told or "nobody has told one", labelled)
     if not set(choice.tags) <= set(judged.tags):
-        return f"tags not requested: {', '.join(judged.tags) or 'it has none'}"
+        return _not_requested("tags", ", ".join(judged.tags) or "it has none", labelled)
     if choice.min_quality is not None and (judged.quality or 0) < choice.min_quality:
-        return f"quality not requested: {judged.quality or 'nobody has judged it'}"
+        return _not_requested("quality", str(judged.quality or "nobody has judged it"), labelled)
     return None
+
+
+def _not_requested(what: str, told: str, labelled: bool) -> str:
+    """A dataset whose labels are to stay behind has none in its report either."""
+    return f"{what} not requested: {told}" if labelled else f"{what} not requested"
 
 
 def name_of(session: Session, span: Span) -> str:

@@ -1,5 +1,6 @@
 """HTTP: the library of episodes, and what people judge of them."""
 
+import re
 from typing import Annotated
 
 from msgspec import Meta
@@ -77,7 +78,7 @@ async def undo_change(request: Request) -> Response:
 
 
 async def get_history(request: Request) -> Response:
-    """What people changed of an episode, newest first, at most 1000 changes."""
+    """What people changed of an episode, newest first: the latest 200 changes."""
     edits: EpisodeEdits = request.state.episode_edits
     return JsonResponse(await edits.history(session_id_of(request), _index_of(request)))
 
@@ -119,7 +120,7 @@ def _index_of(request: Request) -> int:
 
 def _reason_of(request: Request) -> str:
     name: str = request.path_params["reason"]
-    if not 1 <= len(name) <= 64 or not all(each.islower() or each.isdigit() or each == "_" for each in name):
+    if re.fullmatch("[a-z0-9_]{1,64}", name) is None:
         raise BadInput("a reason's name is 1 to 64 of a-z 0-9 _", field="reason")
     return name
 

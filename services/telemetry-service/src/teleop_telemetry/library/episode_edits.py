@@ -17,13 +17,15 @@ from teleop_telemetry.tables.views import EpisodeChange, EpisodeView
 
 # Waits for one row, to which its robot may be writing.
 TIMEOUT_S = 10.0
-# Of one episode, the newest ones; a person makes some.
-MAX_LISTED = 1000
+# Of one episode, the newest ones; a person makes some. The archive keeps them all in one document.
+MAX_KEPT = 200
 
 IS_SESSION = "SELECT EXISTS (SELECT FROM teleop_session WHERE id = $1 AND deleted_at IS NULL)"
 
 LOCK = """
-SELECT to_jsonb(e) AS episode, s.next_frame_index AS frames, s.status = 'recording' AS goes_on
+SELECT to_jsonb(e) AS episode, s.next_frame_index AS frames, s.status = 'recording'
+       AND NOT EXISTS (SELECT FROM episode n
+                        WHERE n.session_id = e.session_id AND n.start_frame > e.start_frame) AS goes_on
   FROM episode e JOIN teleop_session s ON s.id = e.session_id
  WHERE s.deleted_at IS NULL AND e.session_id = $1 AND e.episode_index = $2
    FOR UPDATE OF e
@@ -49,8 +51,10 @@ INSERT INTO episode_change (session_id, episode_index, revision, changed_by, bef
 VALUES ($1, $2, $3, $4, $5::jsonb, $6::jsonb, $7)
 """
 
+FORGET = "DELETE FROM episode_change WHERE session_id = $1 AND episode_index = $2 AND revision <= $3"
+
 TO_UNDO = """
-SELECT c.revision, c.before FROM episode_change c
+SELECT c.revision, c.before, c.after FROM episode_change c
  WHERE c.session_id = $1 AND c.episode_index = $2 AND c.undoes IS NULL
    AND NOT EXISTS (SELECT FROM episode_change u
                     WHERE u.session_id = $1 AND u.episode_index = $2 AND u.undoes = c.revision)
@@ -127,7 +131,7 @@ class EpisodeEdits:
                 raise NothingToUndo(
                     f"no change of episode {episode_index} of session {session_id} is left to take back"
                 )
-            earlier = structs.replace(stored, **msgspec.json.decode(row["before"]))
+            earlier = _before(stored, row["before"], row["after"])
             if earlier.end_frame is None and not session.goes_on:
                 # Its end was not known yet when it was changed. Nobody will tell it any more.
                 earlier = structs.replace(earlier, end_frame=stored.end_frame)
@@ -139,11 +143,11 @@ class EpisodeEdits:
         return episode
 
     async def history(self, session_id: int, episode_index: int) -> list[EpisodeHistory]:
-        """What was changed, newest first, at most MAX_LISTED; raises SessionNotFound, SessionErased,
+        """What was changed, newest first, at most MAX_KEPT; raises SessionNotFound, SessionErased,
         NotFound."""
         async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
             await find_episode(connection, session_id, episode_index)
-            rows = await connection.fetch(HISTORY, session_id, episode_index, MAX_LISTED)
+            rows = await connection.fetch(HISTORY, session_id, episode_index, MAX_KEPT)
         return [msgspec.json.decode(row[0], type=EpisodeHistory) for row in rows]
 
     async def episode(self, session_id: int, episode_index: int) -> EpisodeView:
@@ -167,7 +171,8 @@ async def find_episode(connection: Connection, session_id: int, episode_index: i
 
 
 class _Session(Struct, frozen=True):
-    """What matters of an episode's session: how many frames it has, and whether it is being recorded."""
+    """What matters of an episode's session: how many frames it has, and whether its robot may still tell
+    the end of the episode."""
 
     frames: int
     goes_on: bool
@@ -225,6 +230,16 @@ async def _write(
     await connection.execute(CHANGE, session_id, episode_index, _json(row))
     note = revision + 1, by, _json(before), _json(after), undoes
     await connection.execute(NOTE, session_id, episode_index, *note)
+    await connection.execute(FORGET, session_id, episode_index, revision + 1 - MAX_KEPT)
+
+
+def _before(stored: Judged, before: str, after: str) -> Judged:
+    """The episode without a change, except what its robot has told otherwise since."""
+    changed_to = msgspec.json.decode(after)
+    former = msgspec.json.decode(before).items()
+    return structs.replace(
+        stored, **{name: value for name, value in former if getattr(stored, name) == changed_to[name]}
+    )
 
 
 def _json(value: Any) -> str:

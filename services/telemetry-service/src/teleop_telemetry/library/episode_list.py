@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 from teleop_runtime.postgres.pool import Pool, connected
+from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import MAX_ID, RobotId
 
 from teleop_telemetry.tables.views import MAX_PAUSES, EpisodeView, Status
@@ -62,7 +63,7 @@ class EpisodeQuery(Struct, forbid_unknown_fields=True, kw_only=True):
     min_quality: Annotated[int, Meta(ge=1, le=5)] | None = None
     since: Annotated[datetime, Meta(tz=True)] | None = None
     until: Annotated[datetime, Meta(tz=True)] | None = None
-    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,18}-[0-9]{1,9}$(?!\n)", examples=["12-3"])] | None = None
+    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,18}-[0-9]{1,10}$(?!\n)", examples=["12-3"])] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
@@ -93,8 +94,8 @@ class EpisodePage(Struct, kw_only=True):
 
 
 async def list_episodes(pool: Pool, wanted: EpisodeQuery) -> EpisodePage:
-    """A page of the episodes that are wanted."""
-    session, episode = map(int, wanted.cursor.split("-")) if wanted.cursor else (None, None)
+    """A page of the episodes that are wanted; raises BadInput."""
+    session, episode = _after(wanted.cursor) if wanted.cursor else (None, None)
     async with connected(pool, timeout_s=TIMEOUT_S) as connection:
         rows = await connection.fetch(
             LIST,
@@ -118,3 +119,11 @@ async def list_episodes(pool: Pool, wanted: EpisodeQuery) -> EpisodePage:
     return EpisodePage(
         episodes=episodes, next_cursor=None if last is None else f"{last.session_id}-{last.episode_index}"
     )
+
+
+def _after(cursor: str) -> tuple[int, int]:
+    """Session and episode that a page ended with; raises BadInput."""
+    session, episode = map(int, cursor.split("-"))
+    if episode >= 2**31:
+        raise BadInput(f"{cursor!r} is not a cursor of this list", field="cursor")
+    return session, episode

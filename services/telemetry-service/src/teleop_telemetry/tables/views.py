@@ -12,7 +12,8 @@ from teleop_schema.session import Text
 # They are shown side by side.
 MAX_TAGS = 100
 # Of an episode; a reviewer reads them at a glance.
-MAX_EPISODE_TAGS = 100
+MAX_EPISODE_TAGS = 50
+Tag = Annotated[str, Meta(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
 # Of one episode: a command that adds every third step to its dataset pauses at each.
 MAX_PAUSES = 100
 
@@ -251,7 +252,7 @@ class EpisodeChange(Struct, forbid_unknown_fields=True):
     reason: Text | UnsetType | None = UNSET
     quality: Annotated[int, Meta(ge=1, le=5)] | UnsetType | None = UNSET
     note: Text | UnsetType | None = UNSET
-    tags: Annotated[list[Text], Meta(max_length=MAX_EPISODE_TAGS)] | UnsetType = UNSET
+    tags: Annotated[list[Tag], Meta(max_length=MAX_EPISODE_TAGS)] | UnsetType = UNSET
     operator: Text | UnsetType | None = UNSET
     revision: Index | UnsetType = UNSET
     start_frame: Index | UnsetType = UNSET
