@@ -220,11 +220,14 @@ def _reason(error: Exception) -> str:
 async def _failure(response: aiohttp.ClientResponse, url: str) -> Refused | Interrupted:
     """What an answer other than success means."""
     problem = read_problem(await read_at_most(response, MAX_PROBLEM_BYTES))
+    wait_s = read_retry_after(response.headers.get("Retry-After"))
     if problem is None:
         detail = f"{url} answers {response.status} to {response.method} {response.url.path}"
+        if response.method == "HEAD":
+            # HTTP lets nobody say why in such an answer; whatever is asked next will.
+            return Interrupted(detail, retry_after_s=wait_s)
         limit = PROXY_LIMIT if response.status == 413 else ""
         return Interrupted(f"{detail}, which is not how a backend answers{limit}")
     if may_pass(response.status, problem):
-        wait_s = read_retry_after(response.headers.get("Retry-After"))
         return Interrupted(f"{problem.code}: {problem}", problem, retry_after_s=wait_s)
     return Refused(str(problem), problem)

@@ -232,11 +232,24 @@ async def test_nobody_elses_answer_is_final(uploader, backend, source, status, b
     assert caught.value.code is None
 
 
-def _answer(status: int, body: str) -> web.HTTPException:
+async def test_an_answer_to_head_has_no_reason(uploader, backend):
+    """HTTP lets nobody say why in it, the backend neither, so nobody else is suspected."""
+
+    async def busy(_request: web.Request) -> None:
+        raise _answer(503, "left out", {"Retry-After": "7"})
+
+    backend.before = busy
+    with pytest.raises(Interrupted, match=r"answers 503 to HEAD /x$") as caught:
+        async with uploader.backend.request("HEAD", "/x"):
+            pass
+    assert caught.value.retry_after_s == 7
+
+
+def _answer(status: int, body: str, headers: dict[str, str] | None = None) -> web.HTTPException:
     class Answer(web.HTTPException):
         status_code = status
 
-    return Answer(text=body)
+    return Answer(text=body, headers=headers)
 
 
 async def test_an_older_backends_offset_is_asked_for(uploader, backend, tmp_path):

@@ -1,6 +1,7 @@
 """A bucket: the requests to S3, or to a compatible store, whose failures become those of the store."""
 
 import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -22,6 +23,8 @@ READ_BYTES = 1024 * 1024
 MAX_RETRIES = 5
 # After this time the caller gets the error, and asks the client to retry.
 RETRY_TIMEOUT = timedelta(seconds=30)
+# S3's own code.
+NO_BUCKET = "NoSuchBucket"
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
@@ -66,12 +69,12 @@ class Bucket:
 
     async def small(self, key: str) -> bytes | None:
         """A small object as a whole; None if there is none."""
-        with _reaching():
-            try:
+        try:
+            with _reaching():
                 found = await obstore.get_async(self._bucket, key)
                 return bytes(await found.bytes_async())
-            except FileNotFoundError:
-                return None
+        except FileNotFoundError:
+            return None
 
     async def put(self, key: str, content: bytes) -> None:
         """Store an object by one request, in place of what was there."""
@@ -119,4 +122,26 @@ def _reaching() -> Iterator[None]:
     except AlreadyExistsError:
         raise
     except BaseError as error:
-        raise StoreUnusable(f"the file store can't be used right now: {type(error).__name__}") from error
+        raise StoreUnusable(f"the file store can't be used right now: {reason_of(error)}") from error
+    except FileNotFoundError as error:
+        # Without its bucket no object is there, but none of them is missing.
+        if NO_BUCKET in str(error):
+            raise StoreUnusable(f"the file store can't be used right now: {NO_BUCKET}") from error
+        raise
+
+
+def reason_of(error: Exception) -> str:
+    """Why S3 did not do it, in a few words: what it or the network said, which obstore has in its text only.
+
+    Without the address, as strangers may ask whether the service is ready.
+    """
+    said, _, source = str(error).partition("\n\nDebug source:")
+    if code := re.search(r"<Code>(\w{1,64})</Code>", said):
+        return code[1]
+    if status := re.search(r"status code: (\d{3} [A-Za-z ]{1,32})", said):
+        return f"it answers {status[1].strip()}"
+    if system := re.search(r'(?:message|error): "([^"\\]{1,200})"', source):
+        return system[1]
+    if "TimedOut" in source:
+        return "it does not answer"
+    return type(error).__name__
