@@ -24,6 +24,7 @@ from lerobot_robot_backend.lerobot.dataset_tap import DatasetTap, columns_of, no
 from lerobot_robot_backend.lerobot.episodes import Added, Columns, EpisodeTracker, Step
 from lerobot_robot_backend.lerobot.observed import Observed, Unanswered, dataset_action, lasting
 from lerobot_robot_backend.lerobot.options import Request, options_or_exit
+from lerobot_robot_backend.lerobot.robot_tap import after, tap_robot
 from lerobot_robot_backend.lerobot.robots import RobotWatch, script_rate, vector_names
 
 # How long the end of the command waits, to be able to say that everything has arrived.
@@ -112,78 +113,27 @@ class Tap:
             self._why_not = "its robot was not connected"
             self._guarded(self._tap_robot, robot)
         else:
-            self._guarded(self._after, robot, "connect", functools.partial(self._note_other, robot))
+            self._guarded(after, robot, "connect", functools.partial(self._note_other, robot))
 
     def _tap_robot(self, robot: Any) -> None:
         try:
-            self._after(robot, "connect", functools.partial(self._guarded, self._open_or_say_why))
-            self._wrap(robot, "get_observation", self._wrap_get_observation)
-            self._wrap(robot, "send_action", self._wrap_send_action)
-            self._wrap(robot, "disconnect", self._wrap_disconnect)
+            tap_robot(
+                robot,
+                guard=self._guarded,
+                connected=self._open_or_say_why,
+                observing=self._observing,
+                acted=self._log,
+                disconnected=self._close,
+            )
         except Exception as error:
             self._why_not = f"{type(robot).__name__} can't be listened to: {type(error).__name__}: {error}"
             raise
-
-    @staticmethod
-    def _wrap(robot: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-        # On the object, not on its class, because a part of the robot may have the same class.
-        setattr(robot, name, wrap(getattr(robot, name)))
-
-    def _after(self, robot: Any, name: str, do: Callable[[], None]) -> None:
-        """Call `do` after each call of the robot's method that has not failed."""
-
-        def wrap(method: Callable[..., Any]) -> Callable[..., Any]:
-            @functools.wraps(method)
-            def call_and_do(*args: Any, **kwargs: Any) -> Any:
-                result = method(*args, **kwargs)
-                do()
-                return result
-
-            return call_and_do
-
-        self._wrap(robot, name, wrap)
 
     def _note_other(self, robot: Any) -> None:
         name = f"{type(robot).__name__} {getattr(robot, 'id', None) or ''}".strip()
         if name not in self._others:
             self._others.append(name)
             log.warning("backend: %s is not recorded: one process records only one robot", name)
-
-    def _wrap_get_observation(self, get_observation: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(get_observation)
-        def get_and_keep(*args: Any, **kwargs: Any) -> Any:
-            # Robots read their joints first and then the latest pictures, so this is the time of the joints.
-            captured_ns = time.monotonic_ns()
-            before = {name: camera.latest_timestamp for name, camera in self._cameras.items()}
-            observation = get_observation(*args, **kwargs)
-            if self._client is not None:
-                self._guarded(self._observe, observation, captured_ns, before)
-            return observation
-
-        return get_and_keep
-
-    def _wrap_send_action(self, send_action: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(send_action)
-        def send_and_log(*args: Any, **kwargs: Any) -> Any:
-            if self._client is None:
-                return send_action(*args, **kwargs)
-            action = args[0] if args else kwargs.get("action")
-            asked = dict(action) if isinstance(action, dict) else None
-            sent = send_action(*args, **kwargs)
-            self._guarded(self._log, asked, sent)
-            return sent
-
-        return send_and_log
-
-    def _wrap_disconnect(self, disconnect: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(disconnect)
-        def disconnect_and_close(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return disconnect(*args, **kwargs)
-            finally:
-                self._guarded(self._close)
-
-        return disconnect_and_close
 
     def _open_or_say_why(self) -> None:
         try:
@@ -243,7 +193,13 @@ class Tap:
         fps = _find(self._command, "fps") or _find(self._command, "dataset", "fps")
         return float(fps) if fps else None
 
-    def _observe(self, observation: Any, captured_ns: int, before: dict[str, Any]) -> None:
+    def _observing(self) -> Callable[[Any], None]:
+        # Robots read their joints first and then the latest pictures, so this is the time of the joints.
+        captured_ns = time.monotonic_ns()
+        before = {name: camera.latest_timestamp for name, camera in self._cameras.items()}
+        return functools.partial(self._observe, captured_ns, before)
+
+    def _observe(self, captured_ns: int, before: dict[str, Any], observation: Any) -> None:
         """Keep the robot's observation, with the time at which each camera took its picture."""
         client = self._client
         if client is None:
