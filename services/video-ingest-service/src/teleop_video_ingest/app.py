@@ -43,9 +43,10 @@ from teleop_video_ingest.upkeep.erasing import FileEraser
 from teleop_video_ingest.upkeep.later_looks import LOOK_EVERY_S as LOOK_VIDEO_EVERY_S
 from teleop_video_ingest.upkeep.later_looks import LaterLooks
 from teleop_video_ingest.upkeep.ownership import claim
+from teleop_video_ingest.uploads.admission import MAX_OPEN_UPLOADS
 from teleop_video_ingest.uploads.quotas import LOOK_EVERY_S as LOOK_AT_QUOTAS_EVERY_S
 from teleop_video_ingest.uploads.quotas import Quotas
-from teleop_video_ingest.uploads.uploads import MAX_OPEN_UPLOADS, Uploads
+from teleop_video_ingest.uploads.uploads import Uploads
 
 # This many uploads can end at the same time; each needs a connection for milliseconds.
 CONNECTIONS = 12

@@ -3,7 +3,7 @@
 from pydantic import Field
 from teleop_runtime.settings import QuotaSettings, ServiceSettings
 
-from teleop_video_ingest.uploads.uploads import MAX_OPEN_UPLOADS
+from teleop_video_ingest.uploads.admission import MAX_OPEN_UPLOADS
 
 
 class UploadSettings(QuotaSettings):

@@ -48,7 +48,7 @@ async def _take(request: Request, kind: str) -> Response:
         raise BodyTooLarge(
             f"a {kind} file may have at most {LIMITS[kind]} bytes", field=FILE_FIELD, limit=LIMITS[kind]
         )
-    await uploads.check_room(announced_bytes)
+    await uploads.admission.check_room(announced_bytes)
     receipt, new = await uploads.receive(
         _file_parts(request, uploads, form, kind),
         limit=LIMITS[kind],
@@ -77,7 +77,7 @@ async def _file_parts(
             if announced is not None and came_bytes >= check_at:
                 # As long as the fields are in front of the file, as they should be.
                 file_bytes = came_bytes + coming_bytes - form.behind_bytes if whole else came_bytes
-                await uploads.check_announced(announced, file_bytes, whole=whole)
+                await uploads.admission.check_announced(announced, file_bytes, whole=whole)
                 check_at = LIMITS[kind] if whole else came_bytes + CHECK_EVERY_BYTES
             for piece in pieces:
                 yield piece

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -25,36 +25,32 @@ from teleop_schema.files import DatasetFile, FilePlan, Planned, Receipt, VideoFi
 from teleop_video_ingest.errors import (
     BadTusHeader,
     ChunkConflict,
-    QuotaReached,
-    TooManyUploads,
     UploadGone,
 )
 from teleop_video_ingest.files.catalog import Catalog
 from teleop_video_ingest.model.announced import LIMITS, SOME_SHA256, Announced, complete
 from teleop_video_ingest.tables.upload_table import (
     OfferedUpload,
-    OpenUpload,
     PlannedUpload,
     Upload,
     UploadTable,
 )
+from teleop_video_ingest.uploads.admission import DAY_S, MAX_OPEN_UPLOADS, UNFINISHED_S, Admission
 from teleop_video_ingest.uploads.plan import check_chunks, copied_ranges, missing_ranges
 from teleop_video_ingest.uploads.quotas import Quotas
 from teleop_video_ingest.uploads.tus import Creation, Patch
 
 log = get_logger(__name__)
 
-DAY_S = 86_400.0
-# Lifetime of an upload that nobody continues.
-UNFINISHED_S = 7 * DAY_S
 # Lifetime of a finished or given up upload, because its client may have missed the answer.
 ENDED_S = DAY_S
-# Unfinished uploads of a robot: eight times what a sync-agent has at a time, for a week leaves some behind.
-MAX_OPEN_UPLOADS = 256
 
 
 class Uploads:
-    """Receives the bytes of files, and hands whole files to the catalog."""
+    """Receives the bytes of files, and hands whole files to the catalog.
+
+    admission  refuses bytes that there is no place for
+    """
 
     def __init__(
         self,
@@ -68,8 +64,7 @@ class Uploads:
         self._table = table
         self._store = store
         self._catalog = catalog
-        self._max_open = max_open
-        self._quotas = quotas
+        self.admission = Admission(table, store, catalog, max_open, quotas)
 
     async def plan(self, plan: FilePlan, robot_ids: Collection[str] | None) -> Planned:
         """The receipt if the file is stored; otherwise which bytes to send where.
@@ -82,7 +77,7 @@ class Uploads:
         await asyncio.to_thread(check_chunks, plan.chunks, plan.file.size_bytes)
         receipt = await self._catalog.find(plan.file)
         receipt = receipt or await self._catalog.adopt(plan.file, chunks=plan.chunks, robot_ids=robot_ids)
-        quota = await self._quotas.near(plan.file.robot_id) if self._quotas else None
+        quota = await self.admission.near_quota(plan.file.robot_id)
         if receipt is not None:
             return Planned(receipt=receipt, quota=quota)
         upload = await self._begin_planned(plan)
@@ -110,18 +105,12 @@ class Uploads:
             length=creation.length,
             lasts_s=UNFINISHED_S,
         )
-        await self._admit(upload_id, announced["robot_id"])
+        await self.admission.admit(upload_id, announced["robot_id"])
         await self._store.begin(upload_id)
         upload = await self.find(upload_id)
         if upload.length == 0:
             await self._complete(upload)
         return upload
-
-    async def check_room(self, size_bytes: int) -> None:
-        """Raise NoSpace unless this many bytes fit in addition to those
-        that open uploads have yet to receive."""
-        begun = {each.id: each.takes_bytes for each in await self._table.opened()}
-        await self._store.check_room(size_bytes, begun)
 
     async def check(self, announced: Announced, length: int | None = None) -> None:
         """Raise every refusal that is possible before the file's bytes are there."""
@@ -132,24 +121,6 @@ class Uploads:
         except ChunkConflict:
             # Without a SHA-256, only the bytes themselves show whether they differ.
             if "sha256" in announced:
-                raise
-
-    async def check_announced(self, announced: Announced, size_bytes: int, *, whole: bool) -> None:
-        """Raise QuotaReached before the bytes come, or go on coming, if the robot may not send so many.
-
-        Bytes that it has sent already take no more. Without a SHA-256, they may be those only if it has a
-        file of that size.
-
-        whole  whether the file has that size; otherwise it has more
-        """
-        robot_id, sha256 = announced["robot_id"], announced.get("sha256")
-        if sha256 is not None and await self._catalog.is_of(sha256, robot_id):
-            return
-        try:
-            await self._check_quota(robot_id, size_bytes)
-        except QuotaReached:
-            known = sha256 is None and whole and await self._catalog.has_size(size_bytes, robot_id)
-            if not known:
                 raise
 
     async def find(self, upload_id: UUID) -> Upload:
@@ -229,7 +200,7 @@ class Uploads:
                 # Refused here, so that it leaves no object without a name.
                 await self._catalog.find(file)
             if not await self._catalog.is_of(sha256, file.robot_id):
-                await self._check_quota(file.robot_id, size_bytes)
+                await self.admission.check_quota(file.robot_id, size_bytes)
             await self._store.finish(upload_id, sha256=sha256, size_bytes=size_bytes)
             return await self._catalog.accept(file)
         finally:
@@ -297,47 +268,8 @@ class Uploads:
         if upload is None:
             raise UploadBusy("another request has just finished this upload")
         if upload.id == upload_id:
-            await self._admit(upload_id, file.robot_id)
+            await self.admission.admit(upload_id, file.robot_id)
         return upload
-
-    async def _admit(self, upload_id: UUID, robot_id: str) -> None:
-        """Raise TooManyUploads, NoSpace or QuotaReached if an upload that was just added is one too many;
-        it is then deleted.
-
-        It is checked once it is there, so that none of several simultaneous ones is overlooked.
-        """
-        others = {each.id: each for each in await self._table.opened()}
-        try:
-            added = others.pop(upload_id, None)
-            if added is None:
-                return
-            if sum(each.robot_id == robot_id for each in others.values()) >= self._max_open:
-                raise TooManyUploads(
-                    f"{robot_id} has {self._max_open} unfinished uploads, which is the limit",
-                    field="robot_id",
-                    limit=self._max_open,
-                    hint="continue them, or give them up with "
-                    f"DELETE; uploads nobody continues expire after {UNFINISHED_S / DAY_S:g} days",
-                )
-            begun = {each.id: each.takes_bytes for each in others.values()}
-            await self._store.check_room(added.takes_bytes, begun)
-            await self._check_quota(robot_id, added.file_bytes, others.values())
-        except BackendError:
-            await self._table.delete(upload_id)
-            raise
-
-    async def _check_quota(
-        self, robot_id: str, size_bytes: int, others: Iterable[OpenUpload] | None = None
-    ) -> None:
-        """Raise QuotaReached unless the robot may send that much in addition to what `others` bring.
-
-        others  uploads; None: all that are open
-        """
-        if self._quotas is None:
-            return
-        others = await self._table.opened() if others is None else others
-        begun = sum(each.file_bytes for each in others if each.robot_id == robot_id)
-        await self._quotas.check(robot_id, size_bytes, begun)
 
     async def _with_length(self, upload: Upload, patch: Patch) -> Upload:
         """The upload with the length that the client tells now, if it had not told it before."""
@@ -351,8 +283,8 @@ class Uploads:
         offset = await self._staged(upload)
         if patch.length < offset:
             raise BadTusHeader("this upload already has more bytes", field="Upload-Length")
-        await self.check_room(patch.length - offset)
-        await self._check_quota(upload.told["robot_id"], patch.length)
+        await self.admission.check_room(patch.length - offset)
+        await self.admission.check_quota(upload.told["robot_id"], patch.length)
         await self._table.set_length(upload.id, patch.length)
         return await self.find(upload.id)
 
