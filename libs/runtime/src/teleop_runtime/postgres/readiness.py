@@ -6,7 +6,7 @@ Every service asks in its own way (asyncpg, psycopg); this module judges the ans
 from typing import LiteralString
 
 from teleop_schema.errors import StorageUnavailable
-from teleop_schema.revision import newest_revision
+from teleop_schema.migrations.revision import newest_revision
 
 from teleop_runtime.trouble import MIGRATE, NOT_MIGRATED, READ_ONLY, TO_PRIMARY
 

@@ -19,13 +19,14 @@ import hashlib
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
 import aiofiles
 from obstore.exceptions import AlreadyExistsError
 from teleop_schema.errors import BodyTooLarge
+from teleop_schema.instants import EPOCH
 
 from teleop_runtime.store.errors import (
     ChecksumMismatch,
@@ -45,7 +46,6 @@ from teleop_runtime.store.writers import Writers
 
 # Names of parts must sort by offset, and every 64-bit number must fit.
 OFFSET_DIGITS = 20
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class S3ObjectStore:

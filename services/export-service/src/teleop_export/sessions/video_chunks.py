@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 from teleop_schema.depth import DepthUnit
+from teleop_schema.instants import instant_of, us_of
 from teleop_schema.words import counted
 
 from teleop_export.errors import VideoDiffers
@@ -13,7 +14,6 @@ from teleop_export.sessions.recorded import CameraVideo
 from teleop_export.timing.align import MissingPictures, PictureGap, Pictures, find_gaps, match
 from teleop_export.timing.loop_times import US_PER_S, Integers
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # An iteration that none reaches: pictures are missing from here to whatever the last one is.
 _FOREVER = 2**62
 # The file's own times are right if they end within this many pictures of where the sender says that they do.
@@ -141,7 +141,7 @@ def look_at_footage(
 def _explained(gap: PictureGap, chunks: Sequence[VideoChunk], first_us: int, last_us: int) -> PictureGap:
     """The gap with its reason, if a chunk from between can't be used: then at most its check is awaited."""
     for chunk in chunks:
-        if chunk.problem is not None and _us(chunk.start) <= last_us and _us(chunk.end) >= first_us:
+        if chunk.problem is not None and us_of(chunk.start) <= last_us and us_of(chunk.end) >= first_us:
             return replace(gap, reason=_unusable(chunk), awaited=chunk.unchecked)
     return gap
 
@@ -155,9 +155,9 @@ def _strays(chunks: Sequence[VideoChunk], sample_us: Integers | None) -> Iterato
     if sample_us is None or not len(sample_us):
         return
     first_us, last_us = int(sample_us.min()), int(sample_us.max())
-    began, ended = (EPOCH + timedelta(microseconds=each) for each in (first_us, last_us))
+    began, ended = map(instant_of, (first_us, last_us))
     for chunk in chunks:
-        if chunk.captured_us is None and (_us(chunk.end) < first_us or _us(chunk.start) > last_us):
+        if chunk.captured_us is None and (us_of(chunk.end) < first_us or us_of(chunk.start) > last_us):
             yield (
                 chunk.id,
                 f"chunk {chunk.chunk_index} is from {chunk.start.isoformat()} to {chunk.end.isoformat()}, "
@@ -173,7 +173,7 @@ def _captured_us(chunk: VideoChunk) -> Integers:
     """
     if chunk.captured_us is not None:
         return chunk.captured_us
-    start, end = (_us(each) for each in (chunk.start, chunk.end))
+    start, end = (us_of(each) for each in (chunk.start, chunk.end))
     count = chunk.frame_count or 0
     if chunk.fps:
         last = start + round((count - 1) * US_PER_S / chunk.fps)
@@ -181,11 +181,6 @@ def _captured_us(chunk: VideoChunk) -> Integers:
             end = last
     captured_us: Integers = np.rint(np.linspace(start, end, count)).astype(np.int64)
     return captured_us
-
-
-def _us(moment: datetime) -> int:
-    since = moment - EPOCH
-    return (since.days * 86_400 + since.seconds) * US_PER_S + since.microseconds
 
 
 def _rate(chunks: Sequence[VideoChunk], captured_us: Integers) -> float:

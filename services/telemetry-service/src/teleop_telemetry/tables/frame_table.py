@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from teleop_runtime.postgres.pool import Connection, Pool, transaction
+from teleop_schema.instants import instant_of
 
 from teleop_telemetry.frames.block import FrameBlock
 from teleop_telemetry.frames.columns import COLUMNS, encode_rows
 from teleop_telemetry.tables.event_rows import store_events
 from teleop_telemetry.tables.frame_partition import ensure_partition
-from teleop_telemetry.tables.instants import instant_of
 
 TIMESTAMP = struct.Struct("<q")
 # A disk under load takes seconds; a dead connection would take forever.

@@ -25,12 +25,12 @@ from teleop_schema.errors import (
     SessionMismatch,
     StorageUnavailable,
 )
+from teleop_schema.instants import instant_of
 from teleop_schema.messages import Event
 from teleop_schema.session import SessionDescription
 
 from teleop_telemetry.tables.event_rows import close_episodes, read_columns, store_events
 from teleop_telemetry.tables.frame_partition import ensure_partition
-from teleop_telemetry.tables.instants import instant_of
 from teleop_telemetry.tables.lost_copies import OTHER_BYTES, Copied, archived_copy, take_again
 from teleop_telemetry.tables.numbers import SessionNumbers
 from teleop_telemetry.tables.refusals import Refusal

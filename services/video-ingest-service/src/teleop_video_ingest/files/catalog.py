@@ -18,6 +18,7 @@ from teleop_schema.errors import (
 )
 from teleop_schema.files import DatasetFile, Receipt, VideoFile
 from teleop_schema.identifiers import check_camera_key, check_dataset_name, check_file_path, check_robot_id
+from teleop_schema.instants import us_of
 
 from teleop_video_ingest.errors import ChunkConflict, NamesOverlap, ObjectGone, RobotMismatch, UnknownSession
 from teleop_video_ingest.files.chunk_notes import note_chunk
@@ -41,7 +42,7 @@ from teleop_video_ingest.tables.object_table import (
     sent_by,
 )
 from teleop_video_ingest.tables.usage_table import add_bytes
-from teleop_video_ingest.tables.video_table import SessionRow, add_chunk, find_chunk, find_session, us_of
+from teleop_video_ingest.tables.video_table import SessionRow, add_chunk, find_chunk, find_session
 
 log = get_logger(__name__)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -11,12 +11,12 @@ import msgspec
 from teleop_runtime.postgres.pool import Connection, Pool, connected
 from teleop_schema.files import DroppedFrames, VideoFile
 from teleop_schema.identifiers import MAX_ID
+from teleop_schema.instants import instant_of, us_of
 
 from teleop_video_ingest.errors import VideoNotFound
 from teleop_video_ingest.model.coverage import CoveredChunk, runs_of
 from teleop_video_ingest.model.worker_messages import LOOK_VERSION, Probed
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Time limit for one row by its key.
 ROBOT_TIMEOUT_S = 10.0
 # Of 10 s and 30 pictures a second, these hold 15,000 pictures.
@@ -239,8 +239,8 @@ async def add_chunk(
         path,
         file.sha256,
         file.size_bytes,
-        _instant(file.start_us),
-        _instant(file.end_us),
+        instant_of(file.start_us),
+        instant_of(file.end_us),
         first,
         told if probed.frames is None else probed.frames,
         _array(times.frame_index if times else None),
@@ -289,12 +289,3 @@ async def adopt_chunk(connection: Connection, session_id: int, path: str, told: 
 
 def _array(values: Sequence[int] | None) -> list[Any] | None:
     return None if values is None else list(values)
-
-
-def us_of(instant: datetime) -> int:
-    """Microseconds since the Unix epoch."""
-    return (instant - EPOCH) // timedelta(microseconds=1)
-
-
-def _instant(timestamp_us: int) -> datetime:
-    return EPOCH + timedelta(microseconds=timestamp_us)
