@@ -151,14 +151,7 @@ async def _running(
                 "archive": None if files is None else ArchiveReader(pool, files),
                 "database_url": database_url,
                 "erasure_table": ErasureTable(pool),
-                "token_table": TokenTable(pool),
-                "quota_table": QuotaTable(pool, robot_quota_bytes),
-                "authority": authority,
-                "people_table": PeopleTable(pool),
-                "fleet_table": FleetTable(pool),
-                "joins": Attempts("robots can try to join", access_endpoints.MAX_JOINS_PER_MINUTE),
-                "asks": Attempts("computers can ask to join", fleet_endpoints.MAX_ASKS_PER_MINUTE),
-                "sign_ins": Attempts("people can try to sign in", people_endpoints.MAX_SIGN_INS_PER_MINUTE),
+                **_access_state(pool, authority, robot_quota_bytes),
             },
             checks={
                 "database": partial(check_database, pool),
@@ -169,6 +162,20 @@ async def _running(
             silent={"database": FROZEN},
             drain=connections.drain,
         )
+
+
+def _access_state(pool: Pool, authority: str | None, robot_quota_bytes: int | None) -> dict[str, object]:
+    """What the endpoints of tokens, people, robots and their quotas work on."""
+    return {
+        "token_table": TokenTable(pool),
+        "quota_table": QuotaTable(pool, robot_quota_bytes),
+        "authority": authority,
+        "people_table": PeopleTable(pool),
+        "fleet_table": FleetTable(pool),
+        "joins": Attempts("robots can try to join", access_endpoints.MAX_JOINS_PER_MINUTE),
+        "asks": Attempts("computers can ask to join", fleet_endpoints.MAX_ASKS_PER_MINUTE),
+        "sign_ins": Attempts("people can try to sign in", people_endpoints.MAX_SIGN_INS_PER_MINUTE),
+    }
 
 
 def _look_after_sessions(background: Background, sessions: SessionTable, pool: Pool) -> None:

@@ -181,8 +181,13 @@ def build(
     )
     # StreamingLeRobotDataset, which a streaming-safe dataset is for, computes times otherwise.
     verify_written(root, labels=labels, single_precision=not order.streaming_safe)
+    return Built(content=_content(root, writer, video), report=report)
+
+
+def _content(root: Path, writer: DatasetWriter, video: DatasetVideo) -> Content:
+    """What the finished dataset consists of."""
     sizes = [path.stat().st_size for path in root.rglob("*") if path.is_file()]
-    content = Content(
+    return Content(
         episodes=writer.episodes,
         frames=writer.frames,
         tasks=len(writer.tasks),
@@ -191,7 +196,6 @@ def build(
         videos=video.files,
         video_bytes=video.bytes,
     )
-    return Built(content=content, report=report)
 
 
 def _write_episodes(

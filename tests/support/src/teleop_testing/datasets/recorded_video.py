@@ -126,6 +126,10 @@ def record_video(
     kept = [picture for picture in taken if picture.number not in lost]
     chunks = [kept[begin : begin + segment] for begin in range(0, len(kept), segment)]
     reached = first
+    of_all = {
+        **{"session": session, "camera": camera, "width": width, "height": height, "fps": fps},
+        **{"codec": DEPTH_CODEC if depth_unit else codec, "pix_fmt": pix_fmt, "depth_unit": depth_unit},
+    }
     with psycopg.connect(database_url, autocommit=True) as connection:
         for number, pictures in enumerate(chunks):
             dropped, reached = _dropped(pictures, taken, reached)
@@ -133,29 +137,27 @@ def record_video(
                 continue
             drawn = chunks[0][: len(pictures)] if same_pictures else pictures
             data = _encode(tuple(drawn), codec, pix_fmt, fps, gop, b_frames, height, width, noise)
-            sha256 = hashlib.sha256(data).hexdigest()
-            asyncio.run(_put(store, data, sha256))
-            connection.execute(OBJECT, [sha256, len(data)])
             about = {
-                "session": session,
-                "camera": camera,
+                **of_all,
+                **_told(pictures, times_only=times_only),
                 "chunk": number,
                 "path": f"sessions/{session}/{camera}/{number}.mp4",
-                "sha256": sha256,
+                "sha256": _put_object(connection, store, data),
                 "size": len(data),
-                **_told(pictures, times_only=times_only),
                 "dropped": Jsonb(dropped),
-                "fps": fps,
-                "codec": DEPTH_CODEC if depth_unit else codec,
-                "pix_fmt": pix_fmt,
-                "depth_unit": depth_unit,
-                "width": width,
-                "height": height,
                 "keyframes": math.ceil(len(pictures) / gop),
                 "quarantine": "it was damaged on the way" if number in quarantined else None,
             }
             connection.execute(CHUNK, about)
     return RecordedVideo(camera, tuple(taken), frozenset(lost))
+
+
+def _put_object(connection: psycopg.Connection[Any], store: Path | str, data: bytes) -> str:
+    """SHA-256 of bytes that are in the store now, and that the database knows."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    asyncio.run(_put(store, data, sha256))
+    connection.execute(OBJECT, [sha256, len(data)])
+    return sha256
 
 
 def _told(pictures: Sequence[Taken], *, times_only: bool) -> dict[str, Any]:
