@@ -1,4 +1,5 @@
-"""Agents in the test's own process, against a backend that can be told to misbehave."""
+"""Agents in the test's own process, against a backend that can be told to misbehave, and as processes against
+the real service."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -7,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from teleop_backend.demo.relay import Relay, relay_to
 from teleop_sync_agent.agent import Agent
 from teleop_sync_agent.settings import Settings
 from teleop_testing.backends.file_backend import FileBackend, file_backend
+from teleop_testing.backends.processes import ServiceProcess, ingest_process
+from teleop_testing.robots.agent_commands import AgentCommands
 
 
 @pytest.fixture
@@ -63,3 +67,23 @@ def running() -> Callable[[Agent], AbstractAsyncContextManager[Agent]]:
             assert isinstance(end, asyncio.CancelledError), end
 
     return run
+
+
+@pytest.fixture
+def service(database_url: str, tmp_path: Path) -> Iterator[ServiceProcess]:
+    """The real service, with its files in `store`."""
+    with ingest_process(database_url, tmp_path / "store") as service:
+        yield service
+
+
+@pytest.fixture
+def line(service: ServiceProcess) -> Iterator[Relay]:
+    """The line to it, which can be cut."""
+    with relay_to(service.port) as line:
+        yield line
+
+
+@pytest.fixture
+def agent(tmp_path: Path, line: Relay, outputs: Path) -> AgentCommands:
+    """Runs commands of robot_A, which watch `outputs` and reach the service over `line`."""
+    return AgentCommands(tmp_path, f"http://127.0.0.1:{line.port}", outputs)

@@ -24,89 +24,39 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+from first_robot import (
+    CAMERAS,
+    FPS,
+    HALF,
+    KEPT,
+    NAMES,
+    PATIENCE_S,
+    PLAIN,
+    ROBOT,
+    SENT_OF_HALF,
+    UNSENT,
+    WHOLE,
+    Recording,
+    record,
+    wait_for,
+)
 from lerobot_backend.postgres import BINARIES, EmbeddedPostgres
-from lerobot_robot_backend.client import TelemetryClient
 from lerobot_robot_backend.stream import read_progress
-from lerobot_robot_backend.video_spool import has_unstored_video
-from lerobot_robot_virtual.arm import REST
-from lerobot_robot_virtual.scene import render
-from teleop_schema.session import Camera
 from teleop_testing.dataset_folders import RowRecorder
 from teleop_testing.processes import ServiceProcess, free_port
 from teleop_testing.recording import Command, record_command, sync_agent
 from teleop_testing.tus import BODY, TUS, metadata_of
 from websockets.sync.client import connect
 
-ROBOT, NAMES, FPS = "robot_A", ("shoulder.pos", "elbow.pos", "gripper.pos"), 30
-CAMERAS = {"front": (96, 128), "wrist": (48, 64)}
-KEPT, WHOLE, HALF, UNSENT, PLAIN = 120, 150, 120, 60, 40
-# Half of this one was acknowledged when the server went.
-SENT_OF_HALF = 60
 UPLOAD = random.Random(1).randbytes(6000)
 SENT_OF_UPLOAD = 2500
-# Not that of whoever makes the archive.
-HOST = {"hostname": "robot-pc", "system": "Linux"}
 JOBS = "SELECT queue_name, status FROM procrastinate_jobs"
-PATIENCE_S = 600.0
-
-
-def values(session: str, frame: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Observation and action of a frame: no two frames have the same."""
-    first = {"kept": 1000.0, "whole": 2000.0, "half": 3000.0, "unsent": 4000.0}[session] + frame
-    return (
-        {name: first + 0.25 * place for place, name in enumerate(NAMES)},
-        {name: -first - 0.25 * place for place, name in enumerate(NAMES)},
-    )
-
-
-def wait_for(look: Callable[[], Any], what: str) -> Any:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not (found := look()):
-        assert time.monotonic() < deadline_s, f"{what} did not come"
-        time.sleep(0.02)
-    return found
-
-
-class Recording:
-    """A session of the robot, at its pace."""
-
-    def __init__(self, name: str, url: str, spool: Path, *, ship: bool = True) -> None:
-        self.name = name
-        self.client = TelemetryClient(
-            url, ROBOT, state_names=NAMES, action_names=NAMES, fps=FPS, robot_type="so101_follower",
-            task="pick the cube", spool_dir=spool, min_free_bytes=0, ship=ship,
-            cameras={key: Camera(*size, float(FPS)) for key, size in CAMERAS.items()}, host=HOST,
-        )  # fmt: skip
-        self.client.wait_for_encoder(PATIENCE_S)
-        self._next_s = time.monotonic()
-
-    def log(self, count: int, **more: Any) -> None:
-        for _ in range(count):
-            frame = self.client.logged
-            observation, action = values(self.name, frame)
-            pictures = {
-                key: render(key, REST, frame, height=height, width=width)
-                for key, (height, width) in CAMERAS.items()
-            }
-            self.client.log(observation | pictures, action, **more)
-            self._next_s += 1 / FPS
-            time.sleep(max(0.0, self._next_s - time.monotonic()))
-
-    def finish(self) -> int:
-        """The number of the session, once the server has all of it."""
-        self.client.close()
-        self.client.drain(PATIENCE_S)
-        wait_for(lambda: not has_unstored_video(self.client.stream_dir), f"video of {self.name}")
-        number = self.client.session_id
-        assert number is not None
-        return number
 
 
 class Maker:
@@ -354,20 +304,6 @@ class Maker:
         lines = [line for line in sql.splitlines(keepends=True) if not line.startswith(newer)]
         (self.folder / "database.sql").write_text("".join(lines))
         (self.folder / "truth.json").write_text(json.dumps(self.truth, indent=1))
-
-
-def record(url: str, spool: Path) -> None:
-    """A recorder that is killed in the middle: says where, then that it has logged everything."""
-    half = Recording("half", url, spool)
-    print(half.client.stream_dir, flush=True)
-    half.client.start_episode()
-    half.log(SENT_OF_HALF)
-    wait_for(lambda: half.client.acknowledged >= SENT_OF_HALF, "the first acknowledgements")
-    # Until the server has gone.
-    wait_for(lambda: half.client.progress.trouble, "the end of the server")
-    half.log(HALF - SENT_OF_HALF)
-    print("logged", flush=True)
-    signal.pause()
 
 
 @contextmanager

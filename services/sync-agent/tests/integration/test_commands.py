@@ -1,25 +1,14 @@
-"""`sync-agent` as a process, against the real service, killed and started again."""
+"""What the commands of `sync-agent` do and say, against the real service."""
 
 import asyncio
-import json
 import os
 import random
-import shlex
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO
 
 import pytest
-from teleop_backend.demo.relay import Relay, relay_to
 from teleop_schema.words import size_text
-from teleop_testing.backends.processes import ServiceProcess, ingest_process
-from teleop_testing.datasets.dataset_folders import contents, make_dataset
-from teleop_testing.waiting import PATIENCE_S, until
+from teleop_testing.datasets.dataset_folders import contents, flip_bit, make_dataset
+from teleop_testing.robots.agent_commands import AgentCommands
 
 # Root reads what it may not, unless it lets go of that.
 WITHOUT_POWERS = (
@@ -27,65 +16,8 @@ WITHOUT_POWERS = (
     if os.geteuid() == 0 and shutil.which("setpriv")
     else []
 )
-# What sockets and the relay hold of an upload when one of its ends dies.
-ON_THE_WIRE_BYTES = 1_500_000
 LARGE = random.Random(11).randbytes(6_000_000)
 LARGE_PATH = "extra/file-000.mp4"
-
-
-class Commands:
-    """Runs `sync-agent` for robot_A with everything in one folder."""
-
-    def __init__(self, folder: Path, server: str, outputs: Path) -> None:
-        self.environment = {
-            **os.environ,
-            "XDG_STATE_HOME": str(folder / "state"),
-            "LEROBOT_BACKEND_SPOOL": str(folder / "spool"),
-            "LEROBOT_BACKEND_URL": server,
-            "LEROBOT_BACKEND_ROBOT_ID": "robot_A",
-        }
-        self.outputs = outputs
-        self.prefix: list[str] = []
-
-    def __call__(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self._command(arguments), env=self.environment, capture_output=True, text=True, timeout=PATIENCE_S
-        )
-
-    @contextmanager
-    def running(
-        self, *arguments: object, log: int | IO[bytes] = subprocess.DEVNULL
-    ) -> Iterator[subprocess.Popen[bytes]]:
-        """The command as a process, which is killed -9 in the end unless it is over by then."""
-        process = subprocess.Popen(self._command(arguments), env=self.environment, stderr=log)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-
-    def once(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        return self("once", "--watch", self.outputs, *arguments)
-
-    def _command(self, arguments: tuple[object, ...]) -> list[str]:
-        return [*self.prefix, sys.executable, "-m", "teleop_sync_agent.cli", *map(str, arguments)]
-
-
-@pytest.fixture
-def service(database_url: str, tmp_path: Path) -> Iterator[ServiceProcess]:
-    with ingest_process(database_url, tmp_path / "store") as service:
-        yield service
-
-
-@pytest.fixture
-def line(service: ServiceProcess) -> Iterator[Relay]:
-    with relay_to(service.port) as line:
-        yield line
-
-
-@pytest.fixture
-def agent(tmp_path: Path, line: Relay, outputs: Path) -> Commands:
-    return Commands(tmp_path, f"http://127.0.0.1:{line.port}", outputs)
 
 
 async def test_there_and_back(agent, outputs, tmp_path):
@@ -106,7 +38,7 @@ async def test_there_and_back(agent, outputs, tmp_path):
 
 async def test_two_computers_under_one_name(agent, outputs, line, tmp_path):
     """Each dataset stays whole on the server; whose is not the newest is told so, and what to do."""
-    other = Commands(tmp_path / "other", f"http://127.0.0.1:{line.port}", tmp_path / "other/outputs")
+    other = AgentCommands(tmp_path / "other", f"http://127.0.0.1:{line.port}", tmp_path / "other/outputs")
     folder = make_dataset(outputs / "picking", files={"meta/whose.json": b"mine"})
     make_dataset(other.outputs / "picking", files={"meta/whose.json": b"its"})
     assert agent.once().returncode == 0
@@ -186,81 +118,18 @@ async def test_verify_finds_a_flipped_bit(agent, outputs, tmp_path):
     """A bit that flipped here, and one that flipped there, are both found and named."""
     folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
     assert agent.once().returncode == 0
-    flip(folder / LARGE_PATH)
+    flip_bit(folder / LARGE_PATH)
     here = agent("verify", folder)
     assert here.returncode == 1
     assert f"picking/{LARGE_PATH}: its bytes do not match its receipt" in here.stdout
     assert f"picking/{LARGE_PATH}: other bytes here than on the server" in here.stdout
-    flip(folder / LARGE_PATH)
+    flip_bit(folder / LARGE_PATH)
     stored = tmp_path / "store/robot_A/picking/meta/info.json"
     stored.chmod(0o644)
-    flip(stored)
+    flip_bit(stored)
     there = agent("verify", folder)
     assert there.returncode == 1
     assert "picking/meta/info.json: damaged on the server" in there.stdout
-
-
-async def test_status_knows_whether_an_agent_runs(agent, outputs):
-    """While it runs, and no longer from the moment that it ends in order."""
-    make_dataset(outputs / "picking")
-    assert agent.once().returncode == 0
-    assert not status(agent)["running"]
-    with agent.running("run", "--watch", outputs) as process:
-        await until(lambda: status(agent)["running"])
-        process.terminate()
-        process.wait(PATIENCE_S)
-        assert not status(agent)["running"]
-
-
-async def test_ctrl_c(agent, outputs, tmp_path):
-    """Both working commands end with the same code, that of a command that was interrupted."""
-    with (tmp_path / "log").open("wb") as log, agent.running("run", "--watch", outputs, log=log) as process:
-        await until(lambda: b'"watching"' in (tmp_path / "log").read_bytes())
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_S) == 130
-    assert b"Traceback" not in (tmp_path / "log").read_bytes()
-
-
-async def test_once_that_is_told_to_end(agent, outputs, tmp_path, line):
-    """It has not brought everything, and says so."""
-    make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
-    arguments = ("once", "--watch", outputs, "--bandwidth", "1MB/s")
-    with (tmp_path / "log").open("wb") as log, agent.running(*arguments, log=log) as process:
-        await until(lambda: line.sent_bytes > 0)
-        process.terminate()
-        assert process.wait(PATIENCE_S) == 1
-    assert b"sync-agent: stopped before everything was uploaded" in (tmp_path / "log").read_bytes()
-
-
-async def test_killed_in_the_middle_of_a_file(agent, outputs, line):
-    """An agent that is killed -9 in the middle of a file costs at most what was on the wire right then."""
-    folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
-    for share in (0.2, 0.4, 0.6):
-        with agent.running("run", "--watch", outputs, "--bandwidth", "2MB/s"):
-            await until(lambda share=share: line.sent_bytes > share * len(LARGE))
-    done = agent.once()
-    assert done.returncode == 0, done.stderr
-    assert agent("verify", "picking").returncode == 0
-    size = sum(map(len, contents(folder).values()))
-    assert line.sent_bytes < 1.05 * size + 3 * ON_THE_WIRE_BYTES
-
-
-async def test_the_server_is_killed_and_the_line_cut(agent, outputs, line, service):
-    """The agent waits for the server and goes on: nothing is sent twice but what was on the wire."""
-    folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
-    with agent.running("run", "--watch", outputs, "--bandwidth", "2MB/s") as process:
-        await until(lambda: line.sent_bytes > 0.2 * len(LARGE))
-        service.kill()
-        service.start()
-        await until(lambda: line.sent_bytes > 0.5 * len(LARGE))
-        line.cut()
-        await asyncio.sleep(1.0)
-        line.mend()
-        await until(lambda: [dataset.get("state") for dataset in status(agent)["datasets"]] == ["stored"])
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_S) == 0
-    assert agent("verify", "picking").returncode == 0
-    assert line.sent_bytes < 1.05 * sum(map(len, contents(folder).values())) + 2 * ON_THE_WIRE_BYTES
 
 
 async def test_status(agent, outputs):
@@ -268,7 +137,7 @@ async def test_status(agent, outputs):
     assert agent("status").returncode == 2
     make_dataset(outputs / "picking")
     assert agent.once().returncode == 0
-    told = status(agent)
+    told = agent.status()
     (dataset,) = told["datasets"]
     assert (dataset["state"], dataset["saved_episodes"], dataset["version"]) == ("stored", 2, 1)
     shown = agent("status").stdout
@@ -288,7 +157,7 @@ async def test_names_stay_whole_in_a_pipe(agent, outputs):
 async def test_a_server_out_of_reach(tmp_path, outputs):
     """`once` gives up after its timeout, with a code of its own, and loses nothing."""
     make_dataset(outputs / "picking")
-    done = Commands(tmp_path, "http://127.0.0.1:9", outputs).once("--timeout", "1")
+    done = AgentCommands(tmp_path, "http://127.0.0.1:9", outputs).once("--timeout", "1")
     assert done.returncode == 75, done.stderr
     assert "no backend could be reached for 1 seconds: http://127.0.0.1:9: Connection refused" in done.stderr
     assert "is it running, and is this its address?" in done.stderr
@@ -311,23 +180,13 @@ async def test_a_server_that_is_no_backend(tmp_path, outputs, answer, told):
             writer.close()
 
     async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
-        agent = Commands(tmp_path, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", outputs)
+        agent = AgentCommands(tmp_path, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", outputs)
         done = await asyncio.to_thread(agent.once, "--timeout", "1")
         for writer in writers:
             writer.close()
     assert done.returncode == 75, done.stderr
     assert told in done.stderr
     assert "Traceback" not in done.stderr
-
-
-async def test_a_folder_that_is_not_there_yet(agent, outputs, tmp_path):
-    """`run` makes it and says so, for a recording that is yet to come."""
-    with (tmp_path / "log").open("wb") as log, agent.running("run", "--watch", outputs / "later", log=log):
-        await until(lambda: (outputs / "later/.uploaded/sync-agent.lock").exists())
-        await until(lambda: b'"watching"' in (tmp_path / "log").read_bytes())
-    told = json.loads((tmp_path / "log").read_bytes().splitlines()[0])
-    assert told["event"] == "the watched folder did not exist and was created"
-    assert told["root"] == str(outputs / "later")
 
 
 @pytest.mark.skipif(not WITHOUT_POWERS and os.geteuid() == 0, reason="root may read everything")
@@ -349,16 +208,6 @@ async def test_what_may_not_be_read_is_not_called_safe(agent, outputs, tmp_path)
     verified = agent("verify", "picking")
     assert verified.returncode == 1
     assert "picking/meta/tasks.parquet: unreadable" in verified.stdout
-
-
-async def test_two_agents(agent, outputs):
-    """The second one says who has the folder, and ends with a code of its own."""
-    with agent.running("run", "--watch", outputs):
-        await until(lambda: (outputs / ".uploaded/sync-agent.lock").exists())
-        second = agent.once()
-        assert second.returncode == 3
-        assert "another sync-agent" in second.stderr
-    assert agent.once().returncode == 0
 
 
 async def test_mistakes(agent, outputs):
@@ -384,57 +233,3 @@ async def test_mistakes(agent, outputs):
     no_dataset = agent("repair", outputs)
     assert (no_dataset.returncode, "so this is not a dataset" in no_dataset.stderr) == (1, True)
     assert agent("restore", "nothing", "--into", outputs / "x").returncode == 1
-
-
-async def test_reclaiming(agent, outputs, tmp_path):
-    """Only a dataset that is proven goes; not one without a receipt, with more in it, or damaged there."""
-    proven = make_dataset(outputs / "proven", files={LARGE_PATH: LARGE})
-    unproven = make_dataset(outputs / "unproven")
-    more = make_dataset(outputs / "more")
-    damaged = make_dataset(outputs / "damaged", files={"extra/own.json": b"its own bytes"})
-    assert agent.once().returncode == 0
-    stored = tmp_path / "store/robot_A/damaged/extra/own.json"
-    stored.chmod(0o644)
-    flip(stored)
-    (outputs / ".uploaded/unproven/meta/info.json.json").unlink()
-    (more / ".cache/huggingface").mkdir(parents=True)
-    (more / ".cache/huggingface/notes").write_bytes(b"no file of a dataset")
-    kept = contents(unproven), contents(more), contents(damaged)
-    with agent.running("run", "--watch", outputs, "--reclaim-when-below", "1000TB"):
-        await until(lambda: not proven.exists())
-        await asyncio.sleep(5.0)
-        assert {d["name"]: d["state"] for d in status(agent)["datasets"]}["proven"] == "reclaimed"
-    assert (contents(unproven), contents(more), contents(damaged)) == kept
-    note = json.loads((outputs / ".uploaded/proven/reclaimed.json").read_text())
-    assert (note["dataset"], note["version"]) == ("proven", 1)
-    verified = agent("verify", "proven")
-    assert verified.returncode == 0
-    (line,) = verified.stdout.splitlines()
-    assert line.startswith("proven: deleted here to free space; the server's copy is whole, ")
-    pasted = shlex.split(note["restore"])
-    assert pasted.pop(0) == "sync-agent"
-    del agent.environment["LEROBOT_BACKEND_URL"], agent.environment["LEROBOT_BACKEND_ROBOT_ID"]
-    assert agent(*pasted).returncode == 0
-    assert contents(outputs.parent / "outputs-restored/proven")[LARGE_PATH] == LARGE
-
-
-async def test_nothing_is_reclaimed_unasked(agent, outputs):
-    """Without the flag nothing is ever deleted."""
-    folder = make_dataset(outputs / "picking")
-    before = contents(folder)
-    with agent.running("run", "--watch", outputs):
-        await until(lambda: [dataset.get("state") for dataset in status(agent)["datasets"]] == ["stored"])
-        await asyncio.sleep(2.0)
-    assert contents(folder) == before
-
-
-def status(agent: Commands) -> dict:
-    done = agent("status", "--json")
-    return json.loads(done.stdout) if done.returncode == 0 else {"datasets": [{"state": ""}]}
-
-
-def flip(path: Path) -> None:
-    """Flip a bit in the middle of a file."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)

@@ -1,10 +1,8 @@
-"""The agent beside datasets that are recorded, changed, cut and refused; real files, real sockets."""
+"""The agent beside datasets that are closed, changed, cut and refused; real files, real sockets."""
 
-import asyncio
 import json
 import os
 import random
-import time
 from pathlib import Path
 
 import pytest
@@ -12,19 +10,11 @@ from aiohttp import web
 from teleop_sync_agent.errors import Stuck, Taken
 from teleop_sync_agent.keeping.receipts import Receipts
 from teleop_sync_agent.sending import tender
-from teleop_testing.datasets.dataset_folders import RowRecorder, contents, make_dataset
-from teleop_testing.waiting import PATIENCE_S, until
+from teleop_testing.datasets.dataset_folders import contents, make_dataset
+from teleop_testing.waiting import PATIENCE_S
 
 LARGE = random.Random(7).randbytes(2_000_000)
 LARGE_PATH = "extra/file-000.mp4"
-
-
-def stored(backend, dataset="picking") -> dict[str, bytes]:
-    return {path: backend.content("robot_A", dataset, path) for path in backend.paths("robot_A", dataset)}
-
-
-def versions(backend, dataset="picking"):
-    return backend.versions.get(("robot_A", dataset), [])
 
 
 def row_of(agent, folder: Path):
@@ -37,8 +27,8 @@ async def test_a_closed_dataset(make_agent, backend, outputs):
     before = contents(folder)
     agent = make_agent()
     assert await agent.once(PATIENCE_S) == []
-    assert stored(backend) == before == contents(folder)
-    (version,) = versions(backend)
+    assert backend.stored("robot_A", "picking") == before == contents(folder)
+    (version,) = backend.versions_of("robot_A", "picking")
     assert (version.finalised, version.total_episodes) == (True, 2)
     assert {file.path for file in version.files} == set(before)
     assert row_of(agent, folder).state == "stored"
@@ -95,7 +85,7 @@ async def test_nothing_is_sent_twice(make_agent, backend, outputs):
     agent.state.path.unlink()
     assert await make_agent().once(PATIENCE_S) == []
     assert backend.received_bytes == received
-    assert len(versions(backend)) == 1
+    assert len(backend.versions_of("robot_A", "picking")) == 1
 
 
 async def test_cuts_on_the_way(make_agent, backend, outputs):
@@ -103,7 +93,7 @@ async def test_cuts_on_the_way(make_agent, backend, outputs):
     folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
     backend.cut_after.extend([1, 100_000, 300_000])
     assert await make_agent().once(PATIENCE_S) == []
-    assert stored(backend) == contents(folder)
+    assert backend.stored("robot_A", "picking") == contents(folder)
     assert backend.received_bytes == sum(len(content) for content in contents(folder).values())
 
 
@@ -124,7 +114,7 @@ async def test_the_same_name_in_two_roots(make_agent, backend, outputs, tmp_path
     second = make_dataset(tmp_path / "others/picking", episodes=3)
     agent = make_agent(roots=(outputs, tmp_path / "others"))
     assert await agent.once(PATIENCE_S)
-    assert [version.total_episodes for version in versions(backend)] == [2]
+    assert [version.total_episodes for version in backend.versions_of("robot_A", "picking")] == [2]
     row = row_of(agent, second)
     assert row.state == "failed"
     assert str(outputs / "picking") in row.error
@@ -169,7 +159,7 @@ async def test_links_and_devices(make_agent, backend, outputs, tmp_path):
     agent = make_agent()
     assert await agent.once(PATIENCE_S)
     assert row_of(agent, folder).state == "stored"
-    assert b"secret" not in stored(backend).values()
+    assert b"secret" not in backend.stored("robot_A", "picking").values()
     assert set(row_of(agent, folder).skipped) == {
         "linked: a symbolic link",
         "meta/link.json: a symbolic link",
@@ -210,7 +200,7 @@ async def test_a_file_that_changes_while_it_is_sent(make_agent, backend, outputs
     backend.before = change
     assert await agent.once(PATIENCE_S) == []
     assert changed
-    assert stored(backend) == contents(folder)
+    assert backend.stored("robot_A", "picking") == contents(folder)
 
 
 async def test_a_file_that_shrinks_while_it_is_sent(make_agent, backend, outputs):
@@ -228,7 +218,7 @@ async def test_a_file_that_shrinks_while_it_is_sent(make_agent, backend, outputs
     backend.before = shrink
     assert await agent.once(PATIENCE_S) == []
     assert shrunk
-    assert stored(backend) == contents(folder)
+    assert backend.stored("robot_A", "picking") == contents(folder)
 
 
 async def test_what_vanishes_here_stays_there(make_agent, backend, outputs):
@@ -239,9 +229,8 @@ async def test_what_vanishes_here_stays_there(make_agent, backend, outputs):
     (folder / "meta/notes.md").unlink()
     assert await agent.once(PATIENCE_S) == []
     assert "meta/notes.md" in backend.paths("robot_A", "picking")
-    assert ["meta/notes.md" in {file.path for file in version.files} for version in versions(backend)] == [
-        True, False,
-    ]  # fmt: skip
+    versions = backend.versions_of("robot_A", "picking")
+    assert ["meta/notes.md" in {file.path for file in version.files} for version in versions] == [True, False]
 
 
 async def test_a_refused_file(make_agent, backend, outputs):
@@ -254,10 +243,10 @@ async def test_a_refused_file(make_agent, backend, outputs):
     assert row.state == "failed"
     assert "told to" in row.error
     assert len(backend.paths("robot_A", "picking")) == len(contents(folder)) - 1
-    assert not versions(backend)
+    assert not backend.versions_of("robot_A", "picking")
     # Asked again, the server has nothing against it.
     assert await agent.once(PATIENCE_S) == []
-    assert stored(backend) == contents(folder)
+    assert backend.stored("robot_A", "picking") == contents(folder)
 
 
 async def test_a_refusal_that_may_pass(make_agent, backend, outputs):
@@ -267,7 +256,7 @@ async def test_a_refusal_that_may_pass(make_agent, backend, outputs):
     backend.refusals.append(("POST", "/files/plan", 422, "of_a_later_release"))
     assert await make_agent().once(PATIENCE_S) == []
     assert not backend.refusals
-    assert stored(backend) == contents(folder)
+    assert backend.stored("robot_A", "picking") == contents(folder)
 
 
 async def test_a_proxy_that_is_not_set_up_yet(make_agent, backend, outputs):
@@ -281,7 +270,7 @@ async def test_a_proxy_that_is_not_set_up_yet(make_agent, backend, outputs):
 
     backend.before = proxy
     assert await make_agent().once(PATIENCE_S) == []
-    assert stored(backend) == contents(folder)
+    assert backend.stored("robot_A", "picking") == contents(folder)
 
 
 async def test_a_server_that_lost_files(make_agent, backend, outputs):
@@ -293,112 +282,7 @@ async def test_a_server_that_lost_files(make_agent, backend, outputs):
     backend.objects.clear()
     (folder / "meta/stats.json").write_text("{}")
     assert await agent.once(PATIENCE_S) == []
-    assert stored(backend) == contents(folder)
-
-
-async def test_a_recording_is_followed(make_agent, running, backend, outputs):
-    """Every saved episode is backed up while the next one is recorded; the end completes it."""
-    agent = make_agent()
-    recorder = RowRecorder(outputs / "picking")
-    async with running(agent):
-        for episode in (1, 2):
-            recorder.save_episode()
-            await until(
-                lambda episode=episode: [v.total_episodes for v in versions(backend)][-1:] == [episode]
-            )
-            assert not versions(backend)[-1].finalised
-        recorder.save_episode()
-        recorder.finalise()
-        await until(lambda: versions(backend) and versions(backend)[-1].finalised)
-    assert stored(backend) == contents(outputs / "picking")
-    assert backend.received_bytes < 1.15 * sum(map(len, contents(outputs / "picking").values())) + 30_000
-
-
-async def test_a_clock_that_is_set_ahead(make_agent, running, backend, outputs, monkeypatch):
-    """What has just changed is looked at again soon, though by the clock it is days old."""
-    monkeypatch.setattr(tender, "RESCAN_S", 1e6)
-    agent = make_agent()
-    recorder = RowRecorder(outputs / "picking")
-    async with running(agent):
-        recorder.save_episode()
-        await until(lambda: versions(backend))
-        now_ns = time.time_ns
-        monkeypatch.setattr(time, "time_ns", lambda: now_ns() + 3 * 24 * 3600 * 10**9)
-        recorder.save_episode()
-        await until(lambda: len(versions(backend)) == 2)
-        recorder.finalise()
-        await until(lambda: versions(backend)[-1].finalised)
-
-
-async def test_a_recorder_that_died(make_agent, running, backend, outputs):
-    """What it left is stored as it is, and `status` says how to repair it."""
-    from teleop_sync_agent.status import describe_note
-
-    recorder = RowRecorder(outputs / "picking")
-    recorder.save_episode()
-    recorder.die()
-    agent = make_agent(quiet_ns=4 * 10**9)
-    async with running(agent):
-        await until(
-            lambda: (row := row_of(agent, recorder.folder)) and (row.verdict, row.state) == ("dead", "stored")
-        )
-        assert f"sync-agent repair {recorder.folder}" in describe_note(row_of(agent, recorder.folder))
-    assert stored(backend) == contents(recorder.folder)
-    assert not versions(backend)[-1].finalised
-
-
-async def test_a_recording_is_not_safe_yet(make_agent, backend, outputs):
-    """`once` beside a recording that goes on stores what is saved, and does not call it safe."""
-    recorder = RowRecorder(outputs / "picking")
-    recorder.save_episode()
-    agent = make_agent()
-    assert await agent.once(PATIENCE_S)
-    assert [version.total_episodes for version in versions(backend)] == [1]
-    recorder.die()
-
-
-async def test_pause_and_resume(make_agent, running, backend, outputs):
-    """While paused nothing goes out; then it goes on where it was."""
-    agent = make_agent()
-    agent.state.paused = True
-    folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
-    async with running(agent):
-        await until(lambda: (row := row_of(agent, folder)) and row.state == "sending")
-        await asyncio.sleep(1.0)
-        assert backend.received_bytes == 0
-        agent.state.paused = False
-        await until(lambda: len(versions(backend)) == 1)
-    assert stored(backend) == contents(folder)
-
-
-async def nothing_comes(backend) -> bool:
-    """Whether the server has received nothing for a second."""
-    before = backend.received_bytes
-    await asyncio.sleep(1.0)
-    return backend.received_bytes == before
-
-
-async def test_pause_in_the_middle_of_a_file(make_agent, running, backend, outputs):
-    """A file on its way stops before it is whole, and is not begun anew afterwards."""
-    agent = make_agent(bandwidth=400_000)
-    folder = make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
-    async with running(agent):
-        await until(lambda: backend.received_bytes > 300_000)
-        agent.state.paused = True
-        await until(lambda: nothing_comes(backend))
-        assert backend.received_bytes < len(LARGE)
-        agent.state.paused = False
-        await until(lambda: len(versions(backend)) == 1)
-    assert backend.received_bytes == sum(map(len, contents(folder).values()))
-
-
-async def test_bandwidth(make_agent, backend, outputs):
-    """A capped upload takes at least the time its bytes need at that rate."""
-    make_dataset(outputs / "picking", files={LARGE_PATH: LARGE})
-    loop = asyncio.get_running_loop()
-    begun_s = loop.time()
-    assert await make_agent(bandwidth=1_000_000).once(PATIENCE_S) == []
-    assert loop.time() - begun_s >= 1.5
+    assert backend.stored("robot_A", "picking") == contents(folder)
 
 
 async def test_an_unsupported_dataset(make_agent, outputs):

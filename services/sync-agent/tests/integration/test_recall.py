@@ -11,10 +11,6 @@ from teleop_testing.datasets.dataset_folders import contents, make_dataset
 from teleop_testing.waiting import PATIENCE_S, until
 
 
-def stored(backend, dataset="picking") -> dict[str, bytes]:
-    return {path: backend.content("robot_A", dataset, path) for path in backend.paths("robot_A", dataset)}
-
-
 def row_of(agent, folder):
     return agent.state.dataset(str(folder))
 
@@ -28,7 +24,7 @@ async def test_a_server_that_forgot_everything(make_agent, backend, outputs):
     backend.forget()
     agent = make_agent()
     assert await agent.once(PATIENCE_S) == []
-    assert stored(backend) == contents(folder)
+    assert backend.stored("robot_A", "picking") == contents(folder)
     assert len(backend.versions["robot_A", "picking"]) == 1
     assert (row_of(agent, folder).state, row_of(agent, folder).again) == ("stored", "")
 
@@ -54,7 +50,7 @@ async def test_a_running_agent_asks_again_and_again(make_agent, backend, outputs
         await until(lambda: ("robot_A", "picking") in backend.versions)
         await until(lambda: row_of(agent, folder).again == "")
     assert ("waiting", "sent again: the server no longer knows it") in told
-    assert stored(backend) == contents(folder)
+    assert backend.stored("robot_A", "picking") == contents(folder)
 
 
 async def test_a_server_that_knows_is_sent_nothing(make_agent, backend, outputs):

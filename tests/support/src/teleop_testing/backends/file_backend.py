@@ -81,6 +81,14 @@ class FileBackend:
         """Paths of a dataset that were uploaded."""
         return sorted(key[2] for key in self.files if key[:2] == (robot_id, dataset))
 
+    def stored(self, robot_id: str, dataset: str) -> dict[str, bytes]:
+        """Path -> content of what a dataset holds now."""
+        return {path: self.content(robot_id, dataset, path) for path in self.paths(robot_id, dataset)}
+
+    def versions_of(self, robot_id: str, dataset: str) -> list[Manifest]:
+        """Versions of a dataset, in order."""
+        return self.versions.get((robot_id, dataset), [])
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One request: refused or cut off as told, else answered as the real service does."""
         self.requests.append(f"{request.method} {request.path}")

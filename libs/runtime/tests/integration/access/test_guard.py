@@ -1,162 +1,19 @@
 """Who is let in, over real sockets, by tokens in a real database."""
 
-import asyncio
 import json
-from contextlib import aclosing, asynccontextmanager, suppress
 
 import httpx
 import pytest
-import pytest_asyncio
-from starlette.responses import StreamingResponse
-from teleop_runtime import gate, lasting
 from teleop_runtime.access import rates
-from teleop_runtime.access.tokens import hash_of, make_token, prefix_of
-from teleop_runtime.gate import access_part
+from teleop_runtime.access.tokens import make_token, prefix_of
 from teleop_runtime.proxies import read_proxies
-from teleop_runtime.serving import guard
-from teleop_runtime.serving.app import Running, ServicePart, assemble
-from teleop_runtime.serving.bodies import body_parts
-from teleop_runtime.serving.guard import caller_of
-from teleop_runtime.serving.operations import Conversation, JsonResponse, Operation
+from teleop_runtime.serving.app import assemble
+from teleop_runtime.serving.operations import Conversation, Operation
+from teleop_testing.backends.guarded import PART, assert_refused, bearer, echo, guarded, whoami
 from teleop_testing.backends.serving import serving
 from teleop_testing.robots.lines import connect
-from teleop_testing.waiting import PATIENCE_S, wait_for
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-
-ADD = """
-WITH p AS (INSERT INTO principal (name, role, robot_ids) VALUES ($1, $2, $3)
-           ON CONFLICT (role, name) DO UPDATE SET name = $1 RETURNING id)
-INSERT INTO access_token (principal_id, hash, prefix, expires_at, revoked_at)
-SELECT id, $4, $5, now() + $6::text::interval, CASE WHEN $7 THEN now() END FROM p RETURNING id
-"""
-
-
-async def whoami(request):
-    """Who calls."""
-    return JsonResponse(caller_of(request).name)
-
-
-async def say_open(_request):
-    """What everybody may know."""
-    return JsonResponse("open")
-
-
-async def follow(_request):
-    """Something every now and then."""
-
-    async def events():
-        yield b"data: first\n\n"
-        await asyncio.Event().wait()
-
-    return StreamingResponse(events(), media_type="text/event-stream")
-
-
-async def count(_request):
-    """Events that come to an end."""
-
-    async def events():
-        for number in range(3):
-            yield b"data: %d\n\n" % number
-
-    return StreamingResponse(events(), media_type="text/event-stream")
-
-
-async def take(request):
-    """How many bytes came."""
-    came = 0
-    async with aclosing(body_parts(request)) as parts:
-        async for part in parts:
-            came += len(part)
-    return JsonResponse(came)
-
-
-async def give(_request):
-    """A file that has no end."""
-
-    async def parts():
-        while True:
-            yield bytes(64 * 1024)
-
-    return StreamingResponse(parts(), media_type="application/octet-stream")
-
-
-async def echo(websocket):
-    """Whatever comes."""
-    await websocket.accept(subprotocol=next(iter(websocket.scope["subprotocols"]), None))
-    while True:
-        await websocket.send_text(await websocket.receive_text())
-
-
-@asynccontextmanager
-async def lifespan():
-    """Nothing to start."""
-    yield Running(state={})
-
-
-PART = ServicePart(
-    name="example",
-    operations=[
-        Operation("GET", "/open", say_open, "nothing"),
-        Operation("GET", "/whoami", whoami, "browse"),
-        Operation("GET", "/robots/{robot_id}", whoami, "read"),
-        Operation("GET", "/events", follow, "browse"),
-        Operation("GET", "/few-events", count, "browse"),
-        Operation("POST", "/change", whoami, "operate"),
-        Operation("GET", "/file", give, "browse"),
-        Operation("POST", "/file/{robot_id}", take, "send"),
-        Operation("GET", "/sessions/{session_id:int}", whoami, "read"),
-    ],
-    websockets=[Conversation("/ws/{robot_id}", echo, "send")],
-    lifespan=lifespan,
-)
-
-
-@pytest.fixture
-def add(database):
-    """Adds a token to the database."""
-
-    async def add(role, name="someone", robots=None, *, lasts=None, revoked=False) -> str:
-        token = make_token(role)
-        robots = [name] if role == "robot" else robots
-        values = (name, role, robots, hash_of(token), prefix_of(token), lasts, revoked)
-        await database.connection.fetchval(ADD, *values)
-        return token
-
-    return add
-
-
-@asynccontextmanager
-async def server(database_url, **posture):
-    """Address of the server."""
-    app = assemble("example", [access_part(database_url), PART], **posture)
-    async with serving(app) as address:
-        yield address
-
-
-@pytest_asyncio.fixture
-async def address(database_url):
-    """Address of a server that nobody may use without a token."""
-    async with server(database_url, exposure="lab", trust_network=False) as address:
-        yield address
-
-
-@pytest_asyncio.fixture
-async def http(address):
-    """HTTP client of it."""
-    async with httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as client:
-        yield client
-
-
-def bearer(token):
-    return {"Authorization": f"Bearer {token}"}
-
-
-def assert_refused(answer, status, code):
-    """A problem that another token can help."""
-    problem = answer.json()
-    assert (answer.status_code, problem["code"], problem["retryable"]) == (status, code, True)
-    assert ("www-authenticate" in answer.headers) == (status == 401)
-    return problem
+from teleop_testing.waiting import PATIENCE_S
+from websockets.exceptions import InvalidStatus
 
 
 async def test_nobody_gets_in_without_a_token(http, address):
@@ -190,7 +47,7 @@ async def test_a_bad_token_opens_nothing_where_none_is_needed(database_url, add)
     bad = [good[:-1], f"{body}_000000", good.replace("admin", "robot"), make_token("admin"), expired]
     bad += [revoked, "x", f"{good}, {good}", checksum, f'"{good}"']
     async with (
-        server(database_url, exposure="local") as address,
+        guarded(database_url, exposure="local") as address,
         httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
     ):
         assert (await http.get("/whoami")).json() == "this machine"
@@ -260,117 +117,6 @@ async def test_browsers_show_a_token_as_a_subprotocol(address, add):
         assert refused.value.response.status_code == 401
 
 
-ENDS = {
-    "revoked": "UPDATE access_token SET revoked_at = now() WHERE prefix = $1",
-    "expired": "UPDATE access_token SET expires_at = now() WHERE prefix = $1",
-    "for fewer robots": """
-        UPDATE principal SET robot_ids = '{robot_C}'
-         WHERE id = (SELECT principal_id FROM access_token WHERE prefix = $1)
-    """,
-}
-
-
-@pytest.fixture(params=ENDS)
-def end(request, database):
-    """Ends a token, in each of the ways."""
-
-    async def end(token):
-        await database.connection.execute(ENDS[request.param], prefix_of(token))
-
-    return end
-
-
-async def test_the_end_of_a_token_ends_its_connections(address, add, end):
-    """With its code, and with words; other connections stay."""
-    token, other = await add("admin", "anna"), await add("robot", "robot_B")
-    async with (
-        connect(f"ws://{address}/ws/robot_A", additional_headers=bearer(token)) as socket,
-        connect(f"ws://{address}/ws/robot_B", additional_headers=bearer(other)) as staying,
-    ):
-        await end(token)
-        async with asyncio.timeout(PATIENCE_S):
-            message = json.loads(await socket.recv())
-            assert (message["code"], message["fatal"], message["retryable"]) == ("unauthorized", True, True)
-            with pytest.raises(ConnectionClosed):
-                await socket.recv()
-        assert socket.close_code == 4401
-        await staying.send("x")
-        assert await staying.recv() == "x"
-    assert gate.LOOK_EVERY_S + lasting.REMEMBERED_S < 5
-
-
-async def test_the_end_of_a_token_ends_its_downloads(http, add, end):
-    """However long they are; other downloads go on."""
-    token, other = await add("viewer", "anna"), await add("viewer", "berta")
-    async with (
-        http.stream("GET", "/file", headers=bearer(token)) as stream,
-        http.stream("GET", "/file", headers=bearer(other)) as staying,
-        asyncio.timeout(PATIENCE_S),
-    ):
-        assert (stream.status_code, staying.status_code) == (200, 200)
-        await end(token)
-        with pytest.raises(httpx.RemoteProtocolError):
-            await stream.aread()
-        others = staying.aiter_raw()
-        for _ in range(100):
-            assert await anext(others)
-
-
-class Sending:
-    """An upload whose body goes on as long as nobody answers."""
-
-    @classmethod
-    async def begun(cls, address, path, token):
-        sending = cls()
-        host, port = address.rsplit(":", 1)
-        sending._reader, sending._writer = await asyncio.open_connection(host, int(port))
-        sending._writer.write(
-            f"POST {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n"
-            "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n".encode()
-        )
-        # Whoever is asked for the body has been let in.
-        assert await sending.status() == b"100"
-        await sending._reader.readline()
-        return sending
-
-    async def go_on(self):
-        with suppress(ConnectionError):
-            self._writer.write(b"1\r\nx\r\n")
-            await self._writer.drain()
-
-    async def end(self):
-        self._writer.write(b"0\r\n\r\n")
-
-    async def status(self):
-        return (await self._reader.readline()).split()[1]
-
-    async def close(self):
-        self._writer.close()
-        with suppress(ConnectionError):
-            await self._writer.wait_closed()
-
-
-async def test_the_end_of_a_token_ends_its_uploads(address, add, end):
-    """Before their last byte has come; other uploads come to their end."""
-    token, other = await add("admin", "anna"), await add("robot", "robot_B")
-    sending = await Sending.begun(address, "/file/robot_A", token)
-    staying = await Sending.begun(address, "/file/robot_B", other)
-    await sending.go_on()
-    await end(token)
-    answered = asyncio.create_task(sending.status())
-    async with asyncio.timeout(PATIENCE_S):
-        while not answered.done():
-            await sending.go_on()
-            await staying.go_on()
-            await asyncio.wait([answered], timeout=0.05)
-        assert await answered == b"401"
-        await staying.end()
-        assert await staying.status() == b"200"
-    for each in (sending, staying):
-        await each.close()
-    assert guard.LOOK_AGAIN_S + lasting.REMEMBERED_S < 5
-
-
 async def test_numbers_tell_nothing_of_other_robots(http, add, database):
     """Whoever tries one after the other does not learn whose they are."""
     add_session = """
@@ -384,35 +130,6 @@ async def test_numbers_tell_nothing_of_other_robots(http, add, database):
     problem = assert_refused(await http.get(f"/sessions/{theirs}", headers=bearer(token)), 403, "not_allowed")
     assert "another robot's" in problem["detail"]
     assert "secret" not in json.dumps(problem)
-
-
-async def test_the_end_of_a_token_ends_its_events(http, add, database):
-    """Even if none comes; others hear on, and events that end by themselves are all there."""
-    token, other = await add("viewer", "anna"), await add("viewer", "berta")
-    few = await http.get("/few-events", headers=bearer(token))
-    assert few.text == "data: 0\n\ndata: 1\n\ndata: 2\n\n"
-    async with (
-        http.stream("GET", "/events", headers=bearer(token)) as stream,
-        http.stream("GET", "/events", headers=bearer(other)) as staying,
-        asyncio.timeout(PATIENCE_S),
-    ):
-        revoke = "UPDATE access_token SET revoked_at = now() WHERE prefix = $1"
-        await database.connection.execute(revoke, prefix_of(token))
-        assert [each async for each in stream.aiter_lines()] == ["data: first", ""]
-        assert await anext(staying.aiter_lines()) == "data: first"
-        assert not staying.is_closed
-
-
-async def test_a_revoked_token_is_soon_refused(http, add, database):
-    """It is remembered for a moment only."""
-    token = await add("viewer")
-    assert (await http.get("/whoami", headers=bearer(token))).status_code == 200
-    await database.connection.execute("UPDATE access_token SET revoked_at = now()")
-
-    async def refused():
-        return (await http.get("/whoami", headers=bearer(token))).status_code == 401
-
-    await wait_for(refused)
 
 
 async def test_what_changes_something_is_noted(http, add, database):
@@ -430,7 +147,7 @@ async def test_what_changes_something_is_noted(http, add, database):
 async def test_a_trusted_network_needs_no_token(database_url):
     """As an operator has said."""
     async with (
-        server(database_url, exposure="lab", trust_network=True) as address,
+        guarded(database_url, exposure="lab", trust_network=True) as address,
         httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
     ):
         assert (await http.get("/whoami")).json() == "the trusted network"
@@ -477,7 +194,10 @@ async def test_requests_of_one_caller_are_limited(few, database_url, add):
             await add("robot", "robot_A"),
         )
     )
-    async with server(database_url, exposure="lab") as address, httpx.AsyncClient(timeout=PATIENCE_S) as http:
+    async with (
+        guarded(database_url, exposure="lab") as address,
+        httpx.AsyncClient(timeout=PATIENCE_S) as http,
+    ):
         told = [await http.get(f"http://{address}/whoami", headers=anna) for _ in range(4)]
         assert [answer.status_code for answer in told] == [200, 200, 200, 429]
         problem = told[-1].json()
@@ -497,7 +217,7 @@ async def test_guesses_of_one_address_are_limited(few, database_url, add):
     known = {"Authorization": f"Bearer {await add('viewer', 'anna')}"}
     proxy = read_proxies("127.0.0.1")
     async with (
-        server(database_url, exposure="lab", proxies=proxy) as address,
+        guarded(database_url, exposure="lab", proxies=proxy) as address,
         httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE_S) as http,
     ):
         here, there = {"X-Forwarded-For": "192.0.2.1"}, {"X-Forwarded-For": "192.0.2.2"}
@@ -513,7 +233,7 @@ async def test_guesses_of_one_address_are_limited(few, database_url, add):
 async def test_nothing_is_limited_for_this_account_alone(few, database_url):
     """In the local posture."""
     async with (
-        server(database_url, exposure="local") as address,
+        guarded(database_url, exposure="local") as address,
         httpx.AsyncClient(timeout=PATIENCE_S) as http,
     ):
         told = [(await http.get(f"http://{address}/whoami")).status_code for _ in range(6)]
