@@ -13,6 +13,7 @@ def check_named(directory: Path, *, whole_spool: bool) -> None:
     if not directory.is_dir():
         raise SpoolError(f"there is no folder {directory}")
     if not whole_spool:
+        # A folder with neither is left to the reader, whose error names the missing file.
         if not _holds_stream(directory) and any(find_streams(directory)):
             raise SpoolError(f"{directory} is a spool: add --all to ship all of it")
     elif _holds_stream(directory):

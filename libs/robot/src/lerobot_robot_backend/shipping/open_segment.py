@@ -42,6 +42,7 @@ class OpenSegment:
             self.first_index: int | None = SegmentHeader.decode(
                 os.pread(self._fd, HEADER_BYTES, 0)
             ).first_index
+        # Its records have checksums of their own, so most of them can be read all the same.
         except (DamagedSegment, OSError):
             self.first_index = None
 
@@ -59,6 +60,7 @@ class OpenSegment:
                 return record
         except DamagedRecord:
             pass  # cut off at the end of the last read, or written since then
+        # Nearly always nothing new is there, and then a head is all that has to be read.
         if not self._pread(HEAD.size, self.offset).strip(b"\0"):
             return None
         self._chunk_at, self._chunk = self.offset, self._pread(_CHUNK_BYTES, self.offset)
@@ -88,6 +90,7 @@ class OpenSegment:
         content = self._pread(1 << 31, self.offset)
         place = ALIGNMENT
         while found := _SOMETHING.search(content, place):
+            # The first byte that is not 0 may be a later one of a record, but is among its first 8.
             place = found.start() - found.start() % ALIGNMENT
             try:
                 if decode_record(content, place) is not None:

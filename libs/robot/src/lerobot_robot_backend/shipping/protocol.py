@@ -81,10 +81,13 @@ class Shipping:
         self._source = source
         self._description = description
         self._once_acked = max(acked, once)
+        # Until `welcome` nobody knows from which frame on, or how much at a time.
         self._limits: Limits | None = None
         self._in_flight: deque[tuple[int, int]] = deque()  # end index, bytes
         self._in_flight_bytes = 0
+        # What the last rewind asked for; None once something beyond it was acknowledged.
         self._rewound_to: int | None = None
+        # How many frames the `end` named that was sent; nothing follows it until it is answered.
         self._told_frames: int | None = None
         self._caught_up = False
         self._knows_pauses = True
@@ -120,6 +123,8 @@ class Shipping:
         # Server and disk have both lost frames that were safe: they become a gap, not a shorter session.
         if end.frames < self._once_acked and self.acked < self._once_acked:
             return self._tell_gone(end.frames)
+        # A power loss may have taken frames from this disk that the server has: the session does not become
+        # shorter.
         self._told_frames = max(end.frames, self.acked)
         return encode_control(End(self._told_frames, end.reason, self._understood(end.events)))
 
@@ -188,13 +193,16 @@ class Shipping:
             )
 
     def _acknowledge(self, next_index: int) -> None:
+        # Believed, it would let frames be removed here that nobody has.
         if next_index > (self._told_frames or self._source.next_index):
             raise NotBelieved(f"the server acknowledges frames up to {next_index}, which were never sent")
         if next_index > self.acked:
             self.complaint = None
         self.acked = max(self.acked, next_index)
+        # What was asked for has arrived, so the same number would be a new loss.
         if self._rewound_to is not None and next_index > self._rewound_to:
             self._rewound_to = None
+        # One acknowledgement is for all before it.
         while self._in_flight and self._in_flight[0][0] <= next_index:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
 

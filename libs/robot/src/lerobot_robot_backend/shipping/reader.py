@@ -43,6 +43,7 @@ class SpoolReader:
         self.description = read_stream(stream_dir)
         # Opened once: if somebody removes the folder, what is still open can be read to its end.
         self._writer = LockWatch(stream_dir / WRITER_LOCK)
+        # While it lives, a prepared segment is about to get its name from the writer itself.
         if not self._writer.locked:
             try:
                 adopt_prepared(stream_dir)
@@ -102,6 +103,8 @@ class SpoolReader:
                     return gap
                 continue
             budget -= record.size
+            # A single frame goes whatever its size: if no message can hold it, it becomes a gap when it is
+            # encoded.
             if frames and budget < 0:
                 self._pending = record
                 break
@@ -115,6 +118,7 @@ class SpoolReader:
         A power loss may take records from the disk that the server already has. If the writer ended without
         closing the stream, as many frames as fit into LOST_AT_MOST_S may be missing here.
         """
+        # What a living process wrote is in the memory of the system, whether it is on disk or not.
         whole = self._writer.locked
         logged = 0
         for number, path in reversed(find_segments(self._stream_dir).items()):
@@ -136,6 +140,7 @@ class SpoolReader:
             return None
         events = tuple(self._events)
         if self._over == "writer_died":
+            # It may still finish video of a camera that has none so far.
             if is_locked(self._stream_dir / ENCODER_LOCK):
                 return None
             cameras = self.description.session.cameras.keys() - {event.camera for event in events}
@@ -155,6 +160,7 @@ class SpoolReader:
             self._damaged = None
 
     def _take_event(self, record: Record) -> None:
+        # Told already: a rewind starts at a segment's beginning.
         if record.index < self.next_index:
             return
         try:
@@ -165,6 +171,7 @@ class SpoolReader:
     def _take_gap(self, record: Record) -> Batch | None:
         """The gap that `record` is, or that lies before it; in that case the record comes again."""
         first = self.next_index
+        # Sent already: a segment is read from its beginning, whatever frame was asked for.
         if record.kind == RecordKind.FRAME and record.index < first:
             return None
         if record.index > first:

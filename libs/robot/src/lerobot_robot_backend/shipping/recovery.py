@@ -31,8 +31,10 @@ def recover(stream_dir: Path) -> list[WaitingSegment]:
     if not parts:
         return []
     with locked(stream_dir / ENCODER_LOCK) as held:
+        # An encoder that works does it itself; a recorder that lives may start another.
         if not held or is_locked(stream_dir / WRITER_LOCK):
             return []
+        # Only the last part of each camera was open; those before it say themselves how they end.
         newest = {path.parent: path for path in parts}
         for path in newest.values():
             _name_lost_end(stream_dir, path)
@@ -60,6 +62,7 @@ def _count_frames(stream_dir: Path, after: int) -> int:
     except SpoolError:
         return after
     try:
+        # From the last picture on: hours of frames before it need no look.
         reader.seek(after)
         while reader.read(Limits()) is not None:
             pass

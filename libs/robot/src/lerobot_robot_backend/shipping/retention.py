@@ -87,12 +87,14 @@ def prune_stream(stream_dir: Path, *, keep_s: float = KEEP_S) -> None:
         return
     progress = read_progress(stream_dir)
     now_s = running_s(stream_dir.parent.parent)
+    # A shipper that was killed after its last acknowledgement has not sealed them.
     seal_acknowledged(stream_dir, progress.next, ended=progress.ended)
     prune_video(stream_dir, keep_s, now_s)
     sealed = [path for path in find_segments(stream_dir).values() if _is_sealed(path)]
     # Asks for every age, so that the age of all segments without one begins at the same time.
     old = {path for path in sealed if age_s(path, now_s) >= keep_s}
     for path in find_segments(stream_dir).values():
+        # In order, so that what stays has no hole; and the folder with its description stays with it.
         if path not in old:
             return
         path.unlink(missing_ok=True)

@@ -66,6 +66,7 @@ class Shipper:
         self._tokens = tokens or Tokens()
         self._jitter = jitter
         self._progress = read_progress(stream_dir)
+        # What was logged last, and when, by `time.monotonic`.
         self._logged: tuple[str, float] = "", 0.0
         self._unwritable: str | None = None
         self._damage_logged = 0
@@ -130,15 +131,18 @@ class Shipper:
             subprotocols=[Subprotocol(each) for each in SUBPROTOCOLS],
             additional_headers=self._tokens.header_for(self._url, self._description.robot_id),
             ssl=self._ssl(),
+            # Float arrays hardly shrink, and it would take time from the robot's own processes.
             compression=None,
             proxy=None,  # a robot connects to its backend directly, never through a proxy
             open_timeout=PING_S + PONG_S,
             ping_interval=PING_S,
             ping_timeout=PONG_S,
+            # What is not acknowledged by then is sent again on the next connection anyway.
             close_timeout=1.0,
             max_size=MAX_ANSWER_BYTES,
             user_agent_header=None,
         ) as connection:
+            # Something else speaks WebSocket there; it would not understand a single message.
             if connection.subprotocol is None:
                 raise InvalidHandshake(f"it does not support {SUBPROTOCOL}")
             await connection.send(shipping.hello(connection.subprotocol))
@@ -163,8 +167,10 @@ class Shipper:
             if message is not None:
                 await connection.send(message)
                 if shipping.is_caught_up:
+                    # Everything there was is on its way: let frames gather instead of sending each by itself.
                     await asyncio.sleep(LINGER_S)
                 continue
+            # Nothing to send: wait for an answer, which opens the window, or for new frames.
             answered.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(answered.wait(), LINGER_S)
@@ -176,6 +182,7 @@ class Shipper:
             try:
                 text = await asyncio.wait_for(connection.recv(), ANSWER_S)
             except TimeoutError:
+                # Silence while nothing was asked is fine; the pings notice a dead connection.
                 if shipping.is_waiting:
                     raise
                 continue
@@ -185,7 +192,9 @@ class Shipper:
 
     def _note(self, shipping: Shipping, trouble: str | None) -> None:
         """Store the progress for the recording process, the next shipper, and the log."""
+        # Before `welcome`, this server has confirmed nothing: what was noted last stays.
         acked = shipping.acked if shipping.session_id is not None else self._progress.next
+        # Kept while the server has less than it once confirmed, so that it is told if the spool lost it, too.
         once = max(self._progress.once, self._progress.next)
         progress = StreamProgress(
             next=acked,

@@ -61,10 +61,12 @@ def _trouble_of(error: Exception, url: str) -> Trouble:
             return _refused_handshake(error.response)
         case NotBelieved():
             return Trouble(f"{url} is not trusted: {error}", refused=True, longest_s=LATE_S)
+        # Whatever listens there answers otherwise: another program, or a proxy's page.
         case BadMessage() | InvalidHandshake():
             return Trouble(f"no telemetry server at {url}: {error}", refused=True, longest_s=LATE_S)
         case TimeoutError():
             return passing(f"{url} does not answer")
+        # A person may put the token right at any moment, so it is looked at again soon.
         case UnusableCredentials():
             return Trouble(str(error), refused=True, longest_s=SOON_S)
         case OSError():

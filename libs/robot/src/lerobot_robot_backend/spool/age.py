@@ -55,6 +55,7 @@ def running_s(spool_dir: Path) -> float:
     passed_s = max(0.0, at_s - noted.at_s) if noted.boot == boot else 0.0
     total_s = noted.total_s + passed_s
     # Several shippers may do this at once; all write the same.
+    # A name for each thread, so that no two of them write into one file.
     made = path.with_name(f"{NOTE}.{os.getpid()}-{threading.get_native_id()}")
     try:
         made.write_bytes(msgspec.json.encode(Noted(boot, at_s, total_s)))
@@ -75,6 +76,7 @@ def stamp(path: Path, now_s: float) -> None:
 def age_s(path: Path, now_s: float) -> float:
     """Seconds since `stamp`; a file that was never stamped is stamped now. Raises OSError."""
     stamped_s = path.stat().st_mtime
+    # The wall clock of whoever made the file lies far beyond these seconds, so it was never stamped.
     if stamped_s > now_s:
         stamp(path, now_s)
         return 0.0

@@ -44,6 +44,7 @@ class Columns:
         tell  called with a column whose first value appears, to declare and add it; may raise SpoolError
         """
         for name, value in values.items():
+            # A value without a column still goes into `extra`: nothing of it is lost.
             with suppress(ValueError, SpoolError):
                 if (column := self._infer(name, value)) is not None:
                     tell(column)
@@ -86,7 +87,9 @@ def _exactly(value: Any, column: Column) -> bytes | None:
     kind = np.dtype(column.dtype)
     if given.size != column.values or not np.can_cast(given.dtype, kind, "same_kind"):
         return None
+    # Floats may be rounded: the column's dtype says how exact its values are.
     kept = given.astype(kind.newbyteorder("<"))
+    # An integer must come back as it was: one that overflows is kept beside.
     if kind.kind in "iu" and not np.array_equal(kept, given):
         return None
     return kept.tobytes()

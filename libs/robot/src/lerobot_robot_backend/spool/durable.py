@@ -15,6 +15,7 @@ def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
 
     Raises OSError, which names `path`; the old content stays then.
     """
+    # In the same folder, because a rename is atomic only within one file system.
     temporary = path.with_name(path.name + ".new")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -31,11 +32,13 @@ def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
             temporary.unlink()
         raise OSError(error.errno, error.strerror, str(path)) from error
     if durable:
+        # The rename itself is on disk only once its folder is.
         sync_directory(path.parent)
 
 
 def make_directory(path: Path, *, mode: int = 0o777, exist_ok: bool = False) -> None:
     """Create `path` and missing parents durably; raises OSError, FileExistsError if it exists."""
+    # Noted before they are made: only of new folders do the parents need a sync.
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(mode, parents=True, exist_ok=exist_ok)
     for folder in reversed(missing):

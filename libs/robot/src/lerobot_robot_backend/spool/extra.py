@@ -13,8 +13,9 @@ from lerobot_robot_backend.spool.values import differ
 _MAX_ARRAY_VALUES = 1024
 # A value that nests deeper is not a measurement.
 _MAX_DEPTH = 8
+# Not every reader of JSON keeps larger integers, so they become text.
 _INT64 = 2**63
-# The range of integers that every JSON reader keeps exactly.
+# JSON has no words for them.
 _NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 
@@ -26,6 +27,7 @@ def encode_extra(extra: Mapping[str, Any]) -> bytes:
     """
     encoded = msgspec.msgpack.encode(_storable(extra, 0))
     if len(encoded) > MAX_TAIL_BYTES:
+        # The names alone tell which value was too large; the note itself must stay small.
         names = ", ".join(map(str, extra))[:1000]
         note = f"{len(encoded)} bytes of {names}; the limit is {MAX_TAIL_BYTES}"
         encoded = msgspec.msgpack.encode({"not_recorded": _clean(note)})

@@ -52,6 +52,7 @@ class Flusher:
                 synced = self._sync()
             except OSError as error:
                 why = error.strerror or error
+                # `sync` does not try the same bytes again, which would succeed although they are lost.
                 synced, self.trouble = True, f"the disk of the spool returned an error: {why}"
             except Exception as error:
                 synced = True
@@ -63,6 +64,7 @@ class Flusher:
     def _note_defect(self, error: Exception) -> None:
         """Without memory, or after a defect, later samples must be synced all the same."""
         trouble = f"samples could not be synced to disk: {type(error).__name__}: {error}".rstrip(": ")
+        # The same defect comes 25 times a second: one line.
         if trouble != self.trouble:
             self.trouble = trouble
             log.error("the sync of the spool failed, trying again", exc_info=error)

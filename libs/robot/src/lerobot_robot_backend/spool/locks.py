@@ -70,6 +70,7 @@ class LockWatch:
         if self._fd < 0:
             return False
         try:
+            # Shared, so that several may ask at the same time without one taking another for the holder.
             fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True

@@ -49,6 +49,7 @@ class RecordKind(IntEnum):
     CLOSE = 4
 
 
+# A look into a set takes a fraction of what making the enum's member does.
 _KINDS = frozenset(RecordKind)
 
 
@@ -150,8 +151,10 @@ def decode_record(buffer: bytes | memoryview, offset: int = 0) -> Record | None:
     if len(buffer) - offset < HEAD.size:
         raise DamagedRecord("the record is cut off")
     crc, size, kind, tail_form, tail_size, index, number = HEAD.unpack_from(buffer, offset)
+    # Prepared space is zeros, and no record has the size 0.
     if size == 0 and crc == 0:
         return None
+    # Before the checksum, so that a damaged size can't make this read the whole file.
     if not HEAD.size <= size <= MAX_RECORD_BYTES or size % ALIGNMENT or offset + size > len(buffer):
         raise DamagedRecord(f"a record can't be {size} bytes long")
     record = bytes(buffer[offset + CRC.size : offset + size])

@@ -14,6 +14,7 @@ from lerobot_robot_backend.spool.record import CRC
 
 # Half an hour of six joints at 60 Hz: few files, and acknowledged samples leave the disk soon enough.
 SEGMENT_BYTES = 8 * 1024 * 1024
+# One cache line, so that the first record is aligned as all others are.
 HEADER_BYTES = 64
 _MAGIC = b"LRBSEG1\n"
 _HEADER = struct.Struct("<8sIIq16s20x")  # magic, state count, action count, first index, stream

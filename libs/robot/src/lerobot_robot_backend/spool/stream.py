@@ -46,7 +46,7 @@ WRITER_STATE = "writer.state"
 VIDEO_TROUBLE = "video.trouble"
 SHIPPER_LOCK = "shipper.lock"
 SHIPPER_LOG = "shipper.log"
-# Longest gap between other frames.
+# Reason of the gap that the server is told of where records are missing without a word why.
 GONE = "the spool has lost the records of these frames"
 # More than anybody can guess, and the server keeps only a hash of it.
 SECRET_BYTES = 32
@@ -178,6 +178,8 @@ def default_spool_dir() -> Path:
 def write_stream(stream_dir: Path, description: StreamFile) -> None:
     """Write session.json, durable on disk; from now on others see the stream."""
     replace_file(stream_dir / SESSION_FILE, msgspec.json.encode(description), durable=True)
+    # The names of the stream's and the robot's folder must survive a power loss as well, or nobody finds the
+    # stream.
     for folder in (stream_dir.parent, stream_dir.parent.parent):
         sync_directory(folder)
 
@@ -250,6 +252,7 @@ def read_writer_state(stream_dir: Path) -> WriterState:
 def read_whole_progress(stream_dir: Path) -> StreamProgress:
     """The last reports of the shippers and the recording process; a living writer's trouble comes first."""
     progress, state = read_progress(stream_dir), read_writer_state(stream_dir)
+    # What a dead writer complained of is over: its last words must not hide why nothing can be sent.
     trouble = state.trouble if state.trouble and is_locked(stream_dir / WRITER_LOCK) else progress.trouble
     return msgspec.structs.replace(
         progress,
@@ -378,6 +381,7 @@ def check_spool(spool_dir: Path, robot_id: str, min_free_bytes: int) -> None:
         free_bytes = shutil.disk_usage(existing).free
         if free_bytes >= min_free_bytes:
             make_directory(home, exist_ok=True)
+            # Without a name it vanishes by itself, even if this process is killed right here.
             with tempfile.TemporaryFile(dir=home):
                 sync_directory(home)
                 sync_directory(spool_dir)

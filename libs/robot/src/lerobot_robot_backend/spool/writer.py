@@ -43,6 +43,7 @@ _MAX_REASON_CHARACTERS = 500
 # Events that wait for room, with a record and a gap after them, fit into the smallest segment.
 _MAX_UNTOLD_BYTES = 64 * 1024
 log = logging.getLogger("lerobot_robot_backend")
+# Of this process, so that a forked child can let go of each; weak, so that the list keeps none of them alive.
 _writers: "weakref.WeakSet[SpoolWriter]" = weakref.WeakSet()
 
 
@@ -93,6 +94,7 @@ class SpoolWriter:
         segment_bytes  size of a segment, at least twice the largest record
         prepare        allocates the disk space of a segment
         """
+        # A record, and the gap and events that waited before it, must fit into one empty segment.
         if segment_bytes < 2 * MAX_RECORD_BYTES:
             raise ValueError(f"a segment needs at least {2 * MAX_RECORD_BYTES} bytes")
         self.next_index = 0
@@ -115,6 +117,7 @@ class SpoolWriter:
         self._retry_at_s = 0.0
         self._sync_lock = threading.Lock()
         self._left: deque[int] = deque()  # segments that are no longer in use, and not synced since
+        # Segment number and offset that the last sync covered.
         self._synced = (-1, 0)
         self._writer_lock = FileLock(self.stream_dir / WRITER_LOCK)
         try:
@@ -144,6 +147,7 @@ class SpoolWriter:
             try:
                 self._append(record, self.next_index + 1)
             except SpoolError as error:
+                # The index is used up, so that later frames keep their place in the episode.
                 self._lose(1, str(error))
                 raise
             return self.next_index - 1
@@ -183,6 +187,8 @@ class SpoolWriter:
             new_name = number != self._synced[0]
             # even if it fails, because a second sync would succeed although data was lost
             self._synced = number, offset
+            # Segments in the order of their records: a power loss then cuts the stream's end, and leaves no
+            # hole in it.
             while self._left and self._left[0] != fd:
                 self._sync_left()
             sync_data(fd)
@@ -197,6 +203,7 @@ class SpoolWriter:
             if self._map is None:
                 return
             try:
+                # First, so that the sync below takes the end with it.
                 self._end_records()
             finally:
                 with suppress(OSError):  # a disk error; reading the segments shows what was lost
@@ -211,7 +218,9 @@ class SpoolWriter:
                     self._left.clear()
                     self._fd = -1
                 if self._prepared is not None:
+                    # It was never used, and would hold its space until the stream is removed.
                     self._prepared.unlink(missing_ok=True)
+                # Last: whoever then reads an unlocked stream without an end knows that its writer died.
                 self._writer_lock.release()
 
     def _end_records(self) -> None:
@@ -224,6 +233,7 @@ class SpoolWriter:
                 raise
             what = ", ".join(f"{each.kind} at frame {each.frame_index}" for each in self._untold_events)
             log.error("backend: %s, so the server does not get: %s", error, what)
+            # The end matters more: without it the session would look like one whose recorder was killed.
             self._untold_events.clear()
             self._append(end, self.next_index, reserve=0)
 
@@ -257,6 +267,7 @@ class SpoolWriter:
             if number == self._number + 1 and (self._map is not None or number == 0):
                 self._prepared = prepared
             else:
+                # The loop needed it sooner and made it itself, or the session has ended meanwhile.
                 prepared.unlink(missing_ok=True)
 
     def _append(self, record: bytes, next_index: int, *, reserve: int = _RESERVE_BYTES) -> None:
@@ -272,6 +283,7 @@ class SpoolWriter:
         if self._untold is not None:
             record = self._untold.encode() + record
         end = self._offset + len(record)
+        # All of it goes into the next segment, whose header names the first index in it.
         if end > self._end - reserve:
             self._next_segment()
             end = self._offset + len(record)
@@ -315,12 +327,14 @@ class SpoolWriter:
         try:
             mapped = mmap.mmap(fd, self._segment_bytes)
             mapped[:HEADER_BYTES] = header.encode()
+            # After the header, so that readers never find a segment without one.
             os.rename(self._prepared, segment_path(self.stream_dir, self._number + 1))
         except OSError:
             os.close(fd)
             raise
         if self._map is not None:
             self._map.close()
+            # The sync's thread closes it: to sync it here would stop the loop.
             self._left.append(self._fd)
         self._map, self._fd, self._prepared = mapped, fd, None
         self._number += 1
@@ -335,6 +349,7 @@ class SpoolWriter:
         else:
             self._untold = self._untold.up_to(end)
         self.next_index = end
+        # On a full disk the gap only grows in memory, and is written once, before the next record.
         if self._refusal is None:
             with suppress(SpoolError):
                 self._append(b"", self.next_index)
@@ -350,6 +365,8 @@ class SpoolWriter:
         """In a forked child: the stream belongs to the parent."""
         self._map = self._prepared = None
         self._fd = -1
+        # The parent's threads may have held them in the moment of the fork; nobody would ever release them
+        # here.
         self._lock, self._sync_lock = threading.Lock(), threading.Lock()
         self._writer_lock.release()
 
