@@ -64,6 +64,7 @@ def make_folder(folder: Path) -> None:
     for new in reversed(missing):
         try:
             new.mkdir(exist_ok=True)
+        # `exist_ok` accepts a folder that another request makes at the same moment, not a file.
         except (FileExistsError, NotADirectoryError):
             raise PathTaken(f"{new.name!r} is a file, so no folder of that name can be created") from None
         sync_directory(new.parent)

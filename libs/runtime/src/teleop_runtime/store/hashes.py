@@ -38,6 +38,7 @@ class Hashes:
     def of(self, upload_id: UUID, size: int) -> "_Hash | None":
         """SHA-256 of the upload's first `size` bytes; None if it is not known."""
         at, sha256 = self._kept.get(upload_id, (None, None))
+        # A copy, because the caller goes on hashing with it, and may fail on the way.
         return sha256.copy() if sha256 is not None and at == size else None
 
     def forget(self, upload_id: UUID) -> None:

@@ -91,6 +91,7 @@ class LocalStore:
                 await in_thread(staged.open)
                 await in_thread(staged.begin_append, offset, checksum, self._hashes.of(upload_id, offset))
                 await receive(staged, parts, limit=limit, check_room=self._check_room)
+                # Before the close, which drops bytes that have a checksum and have not passed it.
                 await in_thread(staged.check)
             finally:
                 await in_thread(staged.close)
@@ -116,6 +117,7 @@ class LocalStore:
         await in_thread(self._finish, upload_id, sha256, size_bytes, recipe)
 
     async def discard(self, upload_id: UUID) -> None:
+        # Not while a writer's thread still writes: it would bring back a part of what is removed.
         await self._writers.end(upload_id)
         self._hashes.forget(upload_id)
 
@@ -175,6 +177,8 @@ class LocalStore:
 
     async def list_names(self) -> AsyncIterator[tuple[str, str]]:
         def look() -> list[tuple[Path, str]]:
+            # A name is a link to its object, so the two share an inode; a copy, where links were impossible,
+            # is not found.
             objects = {path.lstat().st_ino: path.name for path in self.objects.glob("*/*/*")}
             found = ((path, objects.get(path.lstat().st_ino)) for path in self.root.glob("[!.]*/**/*"))
             return sorted((path, sha256) for path, sha256 in found if sha256)
@@ -233,6 +237,7 @@ class LocalStore:
         made.write_bytes(content)
         with made.open("rb") as file:
             sync_data(file.fileno())
+        # Synced before it gets its name: a power cut leaves the old content or the new, never an empty file.
         made.replace(path)
         sync_directory(path.parent)
 
@@ -312,6 +317,8 @@ class LocalStore:
                 self._assemble(staged, size_bytes, sha256, recipe, made)
                 self._publish(made, sha256, size_bytes)
             finally:
+                # `_publish` gave it a second name, that of the object, or found that the object was there
+                # already.
                 made.unlink(missing_ok=True)
 
     def _assemble(
@@ -327,6 +334,7 @@ class LocalStore:
                 write_all(fd, block, offset)
                 offset += len(block)
             _check_whole(offset, hashed.hexdigest(), size_bytes, sha256)
+            # Read-only before anybody can reach it by the name of an object.
             os.fchmod(fd, OBJECT_MODE)
             sync_data(fd)
         finally:
@@ -339,6 +347,7 @@ class LocalStore:
         except FileNotFoundError:
             raise ChecksumMismatch(f"the store has lost {recipe.base}, which this file is made of") from None
         with base:
+            # The last entry copies nothing: it is there for the sent bytes behind the last copied range.
             for offset, length, base_offset in (*recipe.copied, (size_bytes, 0, 0)):
                 yield from staged.blocks(sent, offset - at)
                 sent += offset - at
@@ -361,6 +370,7 @@ class LocalStore:
         before = time.time() - SCRATCH_S
         for left in (*self.incoming.glob("*.name"), *self.incoming.glob("*.whole")):
             try:
+                # Younger ones may be of another process that works right now.
                 if left.stat().st_ctime < before:
                     left.unlink()
             except FileNotFoundError:
@@ -378,6 +388,7 @@ def _intact(target: Path, source: Path, sha256: str, size_bytes: int) -> bool:
     try:
         if target.stat().st_size != size_bytes:
             return False
+        # A finish that was interrupted had made it the object already; its bytes were hashed a moment ago.
         if not target.samefile(source):
             with target.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != sha256:

@@ -28,6 +28,7 @@ class SeenOwner:
 
     def saw(self, name: str | None) -> str | None:
         """The same name; one that is None was never there, or has gone."""
+        # What was seen once is expected from then on: a disk that is not mounted looks like an empty store.
         self._name = name or self._name
         return name
 

@@ -28,6 +28,7 @@ async def receive(
         async for part in parts:
             size += len(part)
             if size > limit:
+                # What fits is kept: a client that announced too little continues from there.
                 block += part[: len(part) - (size - limit)]
                 raise BodyTooLarge(f"more bytes than the {limit} announced", limit=limit)
             block += part
@@ -38,7 +39,9 @@ async def receive(
             writing, block = start_in_thread(staged.write, block), bytearray()
             if size - synced >= SYNC_EVERY_BYTES and (syncing is None or syncing.done()):
                 if syncing is not None:
+                    # An error of the disk ends the upload here instead of after the last byte.
                     syncing.result()
+                # The room was there at the start; others have written since then.
                 await in_thread(check_room)
                 syncing, synced = start_in_thread(staged.sync), size
     finally:

@@ -64,6 +64,7 @@ class S3ObjectStore:
         return cls(Bucket.open(address))
 
     async def begin(self, upload_id: UUID) -> None:
+        # An upload without bytes must be told from one that does not exist.
         await self._bucket.put(f"incoming/{upload_id}/begun", b"")
 
     async def append(
@@ -93,6 +94,7 @@ class S3ObjectStore:
         if not found:
             return None
         unverified_from = await self._unverified_from(upload_id)
+        # Until they have passed their checksum, bytes of a PATCH are not offered as received.
         end = end_of(found)
         return end if unverified_from is None else min(end, unverified_from)
 
@@ -124,6 +126,7 @@ class S3ObjectStore:
         elif await self._is_whole(sha256, size_bytes):
             # The process that put it there may not have got S3's answer, and that may happen each time
             # if S3 is slow.
+            # Read to their end all the same: what was sent must have the right hash, whatever is there.
             async for _ in blocks:
                 pass
         else:
@@ -165,6 +168,7 @@ class S3ObjectStore:
         return await self._bucket.size(object_key(sha256))
 
     async def read(self, sha256: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes]:
+        # Asked first, so that the caller hears of a missing object before an answer has begun.
         if (size := await self.size(sha256)) is None:
             raise ObjectMissing(sha256)
         async for block in self._bucket.read(
@@ -270,6 +274,7 @@ class S3ObjectStore:
                 hashed.update(part)
                 yield part
 
+        # Before the first byte: a process that dies leaves a note from where on nobody has checked.
         await self._bucket.put(f"incoming/{upload_id}/unverified", str(offset).encode())
         try:
             end = await self._receive(upload_id, offset, hashing(), limit)
@@ -289,6 +294,7 @@ class S3ObjectStore:
         key = f"incoming/{upload_id}/{offset:0{OFFSET_DIGITS}}"
         try:
             await self._bucket.put_new(key, block)
+        # A writer in another process was at the same offset first; its bytes are as good as these.
         except AlreadyExistsError:
             raise UploadBusy("another request is writing to this upload") from None
 
@@ -303,6 +309,7 @@ class S3ObjectStore:
         wrong = sorted(
             (name for name in names if name.isdigit() and int(name) >= unverified_from), reverse=True
         )
+        # The note last: until then everybody knows that the rest does not count.
         for name in (*wrong, "unverified"):
             await self._bucket.delete([f"incoming/{upload_id}/{name}"])
 

@@ -43,6 +43,7 @@ class Bucket:
         store = S3Store(
             bucket,
             prefix=prefix or None,
+            # Only an operator who names such an endpoint sends keys and data in the clear.
             client_options={"allow_http": (endpoint or "").startswith("http://")},
             retry_config={"max_retries": MAX_RETRIES, "retry_timeout": RETRY_TIMEOUT},
             **options,
@@ -119,6 +120,7 @@ class Bucket:
 def _reaching() -> Iterator[None]:
     try:
         yield
+    # An answer, not a failure: it is how one of two writers loses.
     except AlreadyExistsError:
         raise
     except BaseError as error:

@@ -15,6 +15,7 @@ def parts_among(found: dict[str, int]) -> list[tuple[int, int]]:
     """(offset, size) of the parts among an upload's keys, as far as they follow each other."""
     parts, end = [], 0
     for offset, size in sorted((int(name), size) for name, size in found.items() if name.isdigit()):
+        # What lies behind a gap does not count: a client continues from the offset, and fills it.
         if offset != end:
             break
         parts.append((offset, size))

@@ -24,6 +24,7 @@ class S3Names:
         copied to. Two writers at the same moment are not seen: whoever lists files of both kinds for one
         version of a dataset is refused again then.
         """
+        # A file that is there already needs no look at its folders: its first writer has looked.
         if not await self._is_file(path):
             await self._check_free(PurePosixPath(path))
         await self._bucket.put(f"names/{path}", msgspec.json.encode({"sha256": sha256}))

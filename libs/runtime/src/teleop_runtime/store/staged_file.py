@@ -22,6 +22,7 @@ from teleop_runtime.store.protocol import Checksum
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+# Nobody else reads a file before it is whole and checked.
 STAGED_MODE = 0o600
 UNVERIFIED_SUFFIX = ".unverified"
 
@@ -69,6 +70,7 @@ class StagedFile:
         if checksum is not None:
             self._checksum = checksum
             self._checked = hashlib.new(checksum.algorithm)
+            # Durable before the first byte is written, or a power cut could make unchecked bytes count.
             self._note_unverified(offset)
 
     def write(self, block: bytes | bytearray) -> None:
@@ -90,6 +92,7 @@ class StagedFile:
         try:
             sync_data(self._fd)
         except OSError:
+            # The kernel may drop pages that it could not write: nobody can tell which bytes are good.
             self.path.unlink(missing_ok=True)
             raise
 
@@ -136,6 +139,7 @@ class StagedFile:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UploadBusy() from None
+        # It was discarded between the opening and the lock; what is written now would belong to nobody.
         if os.fstat(self._fd).st_nlink == 0:
             raise UnknownUpload(self.upload_id)
 
@@ -144,6 +148,8 @@ class StagedFile:
         if os.fstat(self._fd).st_size != size:
             os.ftruncate(self._fd, size)
         self.hash = None
+        # First the cut, then the note's end: the other way round the unchecked bytes would count after a
+        # power cut.
         self.sync()
         self.size = size
         _forget_unverified(self.path)

@@ -17,7 +17,9 @@ log = get_logger(__name__)
 
 # More threads than a disk can serve at once; further work waits for its turn.
 MAX_THREADS = 32
+# No room, or none for this user.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# A disk that fails, has been made read-only, or is gone; a network share, too.
 DISK_FAILING = (errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV, errno.ENXIO)
 
 # Read at a time; larger parts are not faster, and each download holds one.
@@ -71,6 +73,7 @@ async def settled[T](future: "asyncio.Future[T]") -> T:
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([future])
         if not future.cancelled():
+            # Asked for, so that asyncio does not report an error that nobody has fetched.
             future.exception()
         raise
 

@@ -34,11 +34,14 @@ class Writers:
         turn = self._turns.setdefault(upload_id, _Turn())
         turn.users += 1
         if turn.newest is not None:
+            # A client whose line broke has come back; the server may not know for minutes that the old one is
+            # dead.
             turn.newest.cancel()
         task = turn.newest = asyncio.create_task(self._in_turn(turn, write))
         try:
             return await task
         except asyncio.CancelledError:
+            # It was not a later request that ended this one, but whoever waits for it.
             if turn.newest is task:
                 raise
             raise UploadBusy("a later request has taken over this upload") from None
@@ -57,6 +60,7 @@ class Writers:
             turn.newest.cancel()
             turn.newest = None
         try:
+            # An ended writer holds it until its last block is durable.
             async with turn.lock:
                 pass
         finally:
@@ -69,4 +73,5 @@ class Writers:
     def _leave(self, upload_id: UUID, turn: _Turn) -> None:
         turn.users -= 1
         if not turn.users:
+            # One entry for each upload of a year would be a leak.
             del self._turns[upload_id]

@@ -84,6 +84,7 @@ def digest(
     anchored = bytearray()
     for length, name in _records(known):
         piece = reader.peek(length)
+        # From here on the bytes are new, so the remaining chunks are of no use.
         if len(piece) < length or _name(piece) != name:
             break
         reader.read(length)
@@ -118,6 +119,7 @@ class _Reader:
             piece = self._source.read_at(self.position + len(self._ahead), lacking)
             if len(piece) < lacking:
                 raise ShortRead
+            # Without a copy of every piece in the usual case, where nothing was read ahead.
             self._ahead = self._ahead + piece if self._ahead else piece
         return self._ahead if len(self._ahead) == wanted else self._ahead[:wanted]
 
@@ -145,6 +147,7 @@ def _cut(reader: _Reader, end: int, average_bytes: int) -> bytearray:
 def _records(chunks: bytes) -> Iterator[tuple[int, bytes]]:
     for start in range(0, len(chunks) - CHUNK_RECORD_BYTES + 1, CHUNK_RECORD_BYTES):
         length, name = _RECORD.unpack_from(chunks, start)
+        # The list comes from the agent's own memory on disk, which may be damaged: it only costs bytes.
         if not 0 < length <= MAX_KNOWN_CHUNK_BYTES:
             return
         yield length, name

@@ -123,9 +123,11 @@ class DatasetSync:
         folder = str(place.folder)
         files = [seen.files[path] for path, _ in verdict.files]
         known = await asyncio.to_thread(self._state.files, folder)
+        # Those of an earlier attempt: the server may take these files by now.
         await asyncio.to_thread(self._state.forget_failures, folder)
         fresh = [file for file in files if not _is_stored(file, known.get(file.path))]
         progress.bytes_total = sum(file.size_bytes for file in fresh)
+        # Held open while they wait: a file that is replaced meanwhile is still the one that was seen.
         with Snapshot(place.folder) as snapshot:
             await asyncio.to_thread(snapshot.hold, fresh)
             await self._upload_all(_Job(place, snapshot, receipts, progress, known), fresh)
@@ -150,6 +152,7 @@ class DatasetSync:
             except HttpFailure as error:
                 if error.code != FILES_MISSING:
                     raise
+                # Its receipts are worth nothing any more: the next attempt sends what the server lacks.
                 await asyncio.to_thread(self._state.doubt, str(place.folder))
                 raise LeftChanged("the server lacks files that it once had: sending them again") from error
 
@@ -189,6 +192,7 @@ class DatasetSync:
                 anchor=anchor_of(file),
                 known=earlier.anchored if earlier else b"",
             )
+            # It was hashed while the recorder may have written to it.
             job.snapshot.check(file)
             plan = FilePlan(self._describe(job.place, file, made), made.chunks)
             receipt = await persevere(
@@ -200,6 +204,7 @@ class DatasetSync:
         except SourceChanged as error:
             raise LeftChanged(f"{file.path}: {error}") from error
         except Refused as error:
+            # Noted, not raised: the other files of the dataset are safe sooner.
             await asyncio.to_thread(self._state.note_failure, folder, file.path, str(error))
             return
         finally:
@@ -240,6 +245,8 @@ class DatasetSync:
             anchored=made.anchored,
             stored_at=receipt.stored_at.isoformat(),
         )
+        # After the receipt: an agent that is killed in between hashes the file again, and is told that it is
+        # there.
         self._state.note_stored(str(job.place.folder), row)
         job.known[file.path] = row
         job.progress.finish(file.path, file.size_bytes)

@@ -61,9 +61,11 @@ class Datasets:
         if it is recorded as lost."""
         if row.state == "stored" and await asyncio.to_thread(Path(row.folder).exists):
             await asyncio.to_thread(self._state.doubt, row.folder)
+            # Without fingerprint and manifest the next step takes it for a dataset that was never saved.
             again = {"reason": FORGOTTEN, "again": FORGOTTEN, "manifest_sha256": ""}
             await self._change(row, state="waiting", fingerprint="", saved_episodes=0, **again)
             return True
+        # What the agent has deleted itself stays named so: its note says how it can be restored.
         state = row.state if row.state == "reclaimed" else "lost"
         await self._change(row, state=state, error=GONE_THERE)
         return False

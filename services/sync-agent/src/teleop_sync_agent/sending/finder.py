@@ -37,6 +37,7 @@ class Finder:
         self._datasets = datasets
         self._state = state
         self._rescan = asyncio.Event()
+        # Whether changes below a root are heard of; not on a network file system, for example.
         self._heard = dict.fromkeys(roots, True)
 
     async def find(self) -> list[Tended]:
@@ -48,8 +49,10 @@ class Finder:
             for folder in await asyncio.to_thread(_list_datasets, root, refused):
                 if folder in self._datasets.tended:
                     continue
+                # macOS writes accents apart from their letters; the server has one name for both spellings.
                 name = unicodedata.normalize("NFC", folder.relative_to(root).as_posix())
                 tended = Tended(DatasetPlace(root, folder, name), self._known(root, folder, name))
+                # Also one with a problem, so that it is not found anew at each search.
                 self._datasets.tended[folder] = tended
                 tended.problem = _name_problem(name, names.get(name))
                 if tended.problem is not None:

@@ -107,6 +107,7 @@ class LaneUploader(Uploader):
         self, plan: FilePlan, source: ByteSource, *, advance: Callable[[int], None] = lambda _: None
     ) -> Receipt:
         await self._lanes.turn(self._priority)
+        # Others of lower priority stop at their next piece, and go on where they were.
         with self._lanes.sending(self._priority), self._noting_trouble():
             return await super().upload(plan, source, advance=advance)
 

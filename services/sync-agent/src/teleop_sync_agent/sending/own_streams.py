@@ -31,6 +31,7 @@ class OwnStreams:
             try:
                 if self.includes(stream_dir):
                     yield stream_dir
+            # Whoever looks through the whole spool reports it.
             except SpoolError:
                 continue
 

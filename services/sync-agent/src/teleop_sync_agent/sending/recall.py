@@ -89,6 +89,8 @@ class Recall:
         try:
             return await ask(self._backend, held)
         except Unaskable as error:
+            # An older backend can't be asked; anything else at that address is a mistake, and may be
+            # corrected.
             if await self._takes_files():
                 raise
             raise Interrupted(f"{self._backend.url} is not the address of a backend: {error}") from error
@@ -140,6 +142,7 @@ class Recall:
     def _note_installation(self, lacking: Lacking) -> None:
         told = str(lacking.installation).encode()
         before = self._state.note(INSTALLATION_NOTE)
+        # The first answer is no change: the agent is new.
         if before is not None and before != told:
             log.warning(
                 "the server has another database now",

@@ -113,8 +113,10 @@ class SpoolSync:
         self._tokens = tokens
         self._slots = asyncio.Semaphore(CONCURRENT_STREAMS)
         self._shipping: dict[tuple[str, Path], asyncio.Task[None]] = {}
+        # By the monotonic clock; what was refused, or failed, is not tried again sooner.
         self._not_before_s: dict[tuple[str, Path], float] = {}
         self._failed: dict[tuple[str, Path], str] = {}
+        # Who sends a stream instead of this agent, for people.
         self._held: dict[tuple[str, Path], str] = {}
         self._recorded: list[Path] = []
 
@@ -126,6 +128,7 @@ class SpoolSync:
                     await self._start()
                 for _ in range(int(SCAN_S / POLL_S)):
                     await asyncio.sleep(POLL_S)
+                    # Paused: shippers of streams would send on, as they do not ask the lanes.
                     if not self._lanes.is_open:
                         await self._stop()
         finally:
@@ -174,6 +177,7 @@ class SpoolSync:
         """Send again what the server has forgotten, at the next look at the spool."""
         recalled = await asyncio.to_thread(lambda: bring_again(self._streams.find(), lacking))
         if recalled.segments:
+            # What was put off may be what the server asks for now.
             self._not_before_s.clear()
         self.now.again_streams += recalled.streams
         self.now.again_segments += recalled.segments

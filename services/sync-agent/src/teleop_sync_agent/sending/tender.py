@@ -94,6 +94,7 @@ class Tender:
             except TimeoutError:
                 continue
             tended.hinted.clear()
+            # A hint comes with the first of many changes; more follow within the second.
             await asyncio.sleep(min(LOOK_AGAIN_S, pause_s))
         del self._datasets.tended[tended.place.folder]
 
@@ -122,6 +123,7 @@ class Tender:
         try:
             async with tended.turn:
                 return await self._do_what_is_due(tended)
+        # These are about the agent as a whole: it ends with them.
         except AgentError:
             raise
         except Exception as error:

@@ -84,9 +84,11 @@ class AcknowledgedConnection:
         """Whether the session is closed now; False if frames are still to come."""
         if not isinstance(message, End):
             raise ProtocolViolation("hello may be sent only once, at the start of a connection", field="type")
+        # Batches were lost on the way here: the end is sent again after them.
         if message.frames > self._session.next:
             await tell(self._websocket, Nack(expected=self._session.next))
             return False
+        # What was submitted first: the end must not make a session shorter than its frames.
         await self.writer.settled()
         status = STATUS_OF_REASON[message.reason]
         if not await self._table.finish(
@@ -116,11 +118,13 @@ async def receive_hello(websocket: WebSocket) -> Hello:
     try:
         hello = messages.decode_robot_control(message)
     except BadMessage as error:
+        # The most frequent mistake: plain frames on a connection that chose the acknowledged mode.
         if error.field == "type":
             error.hint = PLAIN_FRAMES
         raise
     if not isinstance(hello, Hello):
         raise ProtocolViolation("end came before hello", field="type")
+    # Refused here, the error names the field; the database's would not.
     extra_text(hello.session.host, "session.host")
     extra_text(msgspec.to_builtins(hello.session.cameras), "session.cameras")
     return hello

@@ -38,6 +38,7 @@ class Notices:
         error = self.trouble.error
         if error is None:
             self._told = None
+        # Whoever has everything safe need not hear of it.
         elif self._writer.committed < self._writer.submitted:
             notice = as_message(error, fatal=False)
             if notice != self._told:
@@ -60,6 +61,7 @@ async def send_acks(websocket: WebSocket, writer: Writer, notices: Notices) -> N
             writer.changed.clear()
             if writer.failure is not None:
                 raise writer.failure
+            # `on_reading` wakes this up again; until then nothing piles up but the newest acknowledgement.
             if not peer.reads:
                 continue
             for notice in notices.take():

@@ -63,6 +63,7 @@ class Batcher:
         The writer is notified once it is durable. It fails with Fenced if another connection has taken the
         stream over, with OutOfStep if the database has another watermark.
         """
+        # Both again after each wait: another connection may have taken the room meanwhile.
         while not (writer.has_room.is_set() and self._has_room.is_set()):
             await writer.has_room.wait()
             await self._has_room.wait()
@@ -70,9 +71,11 @@ class Batcher:
             raise writer.failure
         writer.hold(block)
         if self.trouble.error is not None:
+            # It hears why nothing is acknowledged, though no commit of its own has failed.
             writer.changed.set()
         self._hold(block.size_bytes)
         if not writer.in_flight:
+            # Otherwise it is in the line already; twice, it would take others' turns.
             if len(writer.waiting) == 1:
                 self._ready.append(writer)
             self._offer(block.rows)
@@ -85,6 +88,8 @@ class Batcher:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(FLUSH_AFTER_S):
                         await self._full.wait()
+                # Before the frames are taken: while both lanes are busy, more of them gather for the next
+                # commit.
                 await self._lanes.acquire()
                 try:
                     shares = self._take()
@@ -131,6 +136,7 @@ class Batcher:
                 writer.fail(error)
                 writer.in_flight = False
                 self._hold(-held_bytes)
+        # What is left is for the next commit, which need not wait if it is full already.
         self._ready_rows -= rows
         if self._ready_rows < FLUSH_ROWS:
             self._full.clear()
@@ -168,6 +174,7 @@ class Batcher:
             self.trouble.ends(writer)
             self._hold(-share.held_bytes)
             if writer.failure is not None:
+                # What it had sent since then will never be stored either; its robot sends it again.
                 self._hold(-sum(block.size_bytes for block in writer.take()))
             writer.in_flight = False
             if writer.waiting:
@@ -175,5 +182,6 @@ class Batcher:
                 self._offer(sum(block.rows for block in writer.waiting))
 
     def _retry(self, locked: Sequence[Share]) -> None:
+        # They go first in the next commit, so that later frames of the session can't overtake them.
         self._again += locked
         self._work.set()

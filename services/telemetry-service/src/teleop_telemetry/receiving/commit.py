@@ -152,6 +152,7 @@ class Commit:
 
     async def settle(self, shares: Sequence[Share]) -> list[Share]:
         """Commit until every share is settled or locked; returns those that are locked."""
+        # Stands for this commit in `trouble`, where several may fail at the same time.
         attempt = object()
         locked: dict[Writer, Share] = {}
         queue = deque([Group(tuple(shares))])
@@ -167,6 +168,8 @@ class Commit:
                             again.append(result.group)
                         case Locked():
                             locked[result.share.writer] = group.whole or result.share
+                # Ahead of the others and in their order: the parts of a share must be stored one after the
+                # other.
                 queue.extendleft(reversed(again))
         finally:
             self.trouble.ends(attempt)
@@ -212,6 +215,7 @@ class Commit:
                     metrics.FRAMES_MISSING.inc(gap.end - gap.first)
             else:
                 refused.append(share)
+        # A commit without rows proves nothing: every share may have been refused by its watermark.
         if rows:
             self.trouble.stored()
         metrics.FRAMES_COMMITTED.inc(rows)
@@ -220,6 +224,7 @@ class Commit:
         log.debug("committed", rows=rows, sessions=len(stored))
         if not refused:
             return [SETTLED]
+        # Only now, as almost no commit has a refused share: the watermark tells why it was refused.
         watermarks = await self._table.watermarks([share.writer.session_id for share in refused])
         found = [_resolve(share, watermarks.get(share.writer.session_id)) for share in refused]
         results: list[Result] = [each for each in found if not isinstance(each, Share)]
@@ -249,6 +254,7 @@ class Commit:
             return group.halves()
         [share] = group.shares
         writer, block = share.writer, share.block
+        # Fewer frames would not help: somebody else writes to the session, or there are none at all.
         if isinstance(error, FrameExists) or not (block.rows or block.events):
             log.error("frames refused", session=writer.session_id, error=str(error))
             writer.fail(error)
@@ -273,6 +279,7 @@ class Commit:
         """
         [rest] = group.shares
         given_up, stored_any = -1, False
+        # Each frame that is given up takes two turns: one stores what is before it, one gives it up.
         for _ in range(2 * MAX_SIFTED):
             first, end = rest.block.first, rest.block.end
             stored_to = await self._store_front(
@@ -310,6 +317,8 @@ class Commit:
             except Exception as error:
                 if is_of_the_database(error):
                     return Retry(group)
+                # Not one by one: of thousands of frames, a dozen attempts find a front part that can be
+                # stored.
                 frames //= 2
                 continue
             if any(isinstance(result, Locked) for result in results):

@@ -27,6 +27,7 @@ class Connections:
 
         Raises TooManyConnections at a limit, StorageUnavailable while draining.
         """
+        # A load balancer may send a robot here in the moment of stopping; it finds another replica.
         if self._draining.is_set():
             raise StorageUnavailable("this process is stopping; connect again")
         if self._open.total() >= limit:
@@ -42,6 +43,7 @@ class Connections:
         finally:
             self._open[robot_id] -= 1
             if not self._open[robot_id]:
+                # A counter keeps names at 0, and `_open` must be empty once nobody is left.
                 del self._open[robot_id]
             if not self._open:
                 self._none_left.set()

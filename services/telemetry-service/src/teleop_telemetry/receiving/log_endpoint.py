@@ -143,6 +143,7 @@ async def _talk(websocket: WebSocket, connection: RobotConnection, draining: asy
         if receiving in done or acking in done:
             await (receiving if receiving in done else acking)
             return
+        # This process stops: nothing more is taken, but what was taken is still stored and acknowledged.
         receiving.cancel()
         # A client that does not read must not prevent its frames from being settled.
         with contextlib.suppress(TimeoutError):
@@ -166,6 +167,7 @@ async def errors_told(websocket: WebSocket, robot_id: str) -> AsyncIterator[None
         await close(websocket, NORMAL_CLOSE)
         return
     except WebSocketDisconnect as gone:
+        # A client that says goodbye leaves no line: there may be thousands an hour.
         if gone.code not in ORDERLY:
             log.info("connection lost", robot=robot_id, close_code=gone.code)
         return

@@ -117,6 +117,7 @@ class PlainConnection:
                  is interrupted, and how many frames there were in all stays unknown
         """
         if self._noting is not None:
+            # The end stores all refusals; a note at the same time could overwrite it with fewer.
             self._noting.cancel()
         if self._session is None:
             if refused := self._refusals.all():
@@ -168,6 +169,7 @@ class PlainConnection:
         """Keep the session's ledger up to date while it is open; its end stores the rest."""
         while True:
             if self._refusals.changed:
+                # Before the note, so that a refusal during it is noted the next time.
                 self._refusals.changed = False
                 try:
                     await self._table.note_refusals(self.writer.session_id, self._refusals.all())
@@ -177,6 +179,7 @@ class PlainConnection:
             await asyncio.sleep(NOTE_EVERY_S)
 
     async def _block_of(self, message: str | bytes) -> FrameBlock:
+        # Taken before anything that costs time: frames without a time get it from this.
         arrived_us = time.time_ns() // 1000
         if isinstance(message, bytes):
             raise BadMessage(

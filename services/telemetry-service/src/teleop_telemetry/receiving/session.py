@@ -77,6 +77,7 @@ class AcknowledgedSession:
         self._awaiting_rewind = False
         if batch.end <= self.next:
             return Known()
+        # It overlaps what is stored: robots batch anew after a reconnect, so batches do not line up.
         if batch.first < self.next:
             block = block.between(self.next, block.end)
         self.next = batch.end
@@ -144,6 +145,7 @@ class PlainSession:
     def _taken_us(self, frames: int, arrived_us: int) -> list[int]:
         """Capture times for the frames of a message without times: the last when it arrived, the others
         spread evenly since the message before, at most one declared period apart."""
+        # A clock that was set back gives a negative time.
         since = None if self._arrived_us is None else max(0, arrived_us - self._arrived_us)
         step_us = self._period_us if since is None else min(self._period_us, since // frames)
         self._arrived_us = arrived_us

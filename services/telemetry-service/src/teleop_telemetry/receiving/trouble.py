@@ -67,6 +67,7 @@ class Trouble:
     def begins(self, commit: object, error: Exception) -> None:
         """`commit`, or a writer's share of one, fails and is tried again."""
         found = explain(error)
+        # Taken out and put in again, so that the newest reason is the last in the dictionary.
         known = self._failing.pop(commit, None)
         since = time.monotonic() if known is None else known.since
         self._failing[commit] = Failure(found, _is_of_all(error), since)
@@ -101,6 +102,7 @@ class Trouble:
                 raise failure.error
 
     def _changed(self) -> None:
+        # All of them anew, as a code that no longer applies must leave the metrics.
         metrics.COMMITS_BLOCKED.clear()
         for failure in self._failing.values():
             metrics.COMMITS_BLOCKED.labels(failure.error.code).set(1)
@@ -113,6 +115,7 @@ def is_of_the_database(error: Exception) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         code = error.sqlstate or ""
         if code.startswith(CONSTRAINTS):
+            # A frame that is there twice is never the table's fault.
             return code != UNIQUE and error.constraint_name not in OF_CONTENT
         return code[:2] in DATABASE_CLASSES
     return isinstance(error, OSError | asyncpg.InterfaceError)

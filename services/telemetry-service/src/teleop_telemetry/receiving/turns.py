@@ -22,6 +22,7 @@ class Turns:
         self._taken_bytes += size_bytes
         while self._taken_bytes >= TURN_BYTES:
             self._taken_bytes -= TURN_BYTES
+            # One turn of the event loop: everybody who is ready runs before this goes on.
             await asyncio.sleep(0)
 
     async def through[Done](self, work: Generator[float, None, Done], size_bytes: int) -> Done:

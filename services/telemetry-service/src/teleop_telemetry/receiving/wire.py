@@ -64,6 +64,7 @@ async def receive_message(websocket: WebSocket) -> str | bytes:
             raise unread
         raise WebSocketDisconnect(message["code"], message.get("reason"))
     text: str | None = message.get("text")
+    # ASGI allows both keys, one of them None.
     return message["bytes"] if text is None else text
 
 
@@ -73,6 +74,7 @@ async def tell(websocket: WebSocket, message: ServerMessage) -> None:
     The receiving side finds the end of the connection by itself, after everything that was sent before it: a
     client may send its frames and leave.
     """
+    # The first version of the protocol has no such field.
     if isinstance(message, ErrorMessage) and subprotocol_of(websocket) == OLDEST_SUBPROTOCOL:
         message = replace(message, retryable=None)
     if websocket.application_state == WebSocketState.CONNECTED:

@@ -50,6 +50,7 @@ class Writer:
     def take(self) -> list[FrameBlock]:
         """Every waiting block, for a commit that begins now."""
         blocks, self.waiting = self.waiting, []
+        # Only what waits counts here; the batcher counts what is in a commit, too.
         self.waiting_bytes = 0
         self.in_flight = True
         self.has_room.set()
@@ -75,6 +76,7 @@ class Writer:
     async def settled(self) -> None:
         """Return once everything submitted is durable; raises the failure if it never will be."""
         while self.failure is None and self.committed < self.submitted:
+            # Cleared before the wait, in one step of the loop: a success can't come in between.
             self._settled.clear()
             await self._settled.wait()
         if self.failure is not None:

@@ -24,10 +24,12 @@ WITH wanted AS (
       FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::bigint[])
            AS b(id, epoch, first, last, frame_time, untold)
       JOIN teleop_session s ON s.id = b.id AND s.epoch = b.epoch AND s.next_frame_index = b.first
+       -- Not FOR UPDATE, which would skip a session whenever a video chunk that refers to it is being added.
        FOR NO KEY UPDATE OF s SKIP LOCKED
 )
 UPDATE teleop_session s
    SET next_frame_index = wanted.last, last_commit_at = now(),
+       -- A robot that comes back goes on with its session, even if it was taken for abandoned.
        status = 'recording', end_time = NULL, logged_frames = NULL,
        last_frame_time = coalesce(wanted.frame_time, s.last_frame_time),
        untold_times = s.untold_times + wanted.untold
@@ -83,6 +85,7 @@ class FrameTable:
         outcome is unknown. Trying again is safe, because committed claims will then be missing in the result.
         """
         async with transaction(self._pool, timeout_s=COMMIT_TIMEOUT_S) as connection:
+            # First: the row's lock keeps every other writer of the session away until the commit.
             advanced = await self._advance(connection, appends)
             stored = [append for append in appends if append.claim in advanced]
             await _copy(connection, stored)

@@ -73,6 +73,7 @@ class Admission:
         others = {each.id: each for each in await self._table.opened()}
         try:
             added = others.pop(upload_id, None)
+            # It was finished or given up meanwhile, by another request with the same plan.
             if added is None:
                 return
             if sum(each.robot_id == robot_id for each in others.values()) >= self._max_open:

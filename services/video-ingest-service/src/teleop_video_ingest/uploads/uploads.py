@@ -105,9 +105,11 @@ class Uploads:
             length=creation.length,
             lasts_s=UNFINISHED_S,
         )
+        # Before its place in the store, so that a refused upload leaves nothing there.
         await self.admission.admit(upload_id, announced["robot_id"])
         await self._store.begin(upload_id)
         upload = await self.find(upload_id)
+        # No PATCH will come for it.
         if upload.length == 0:
             await self._complete(upload)
         return upload
@@ -188,6 +190,7 @@ class Uploads:
         tell  returns the description of the file, once `parts` have ended
         """
         upload_id = uuid4()
+        # With a row from the start, so that the bytes of a process that dies here are swept away.
         await self._table.add(upload_id, lasts_s=ENDED_S)
         try:
             await self._store.begin(upload_id)
@@ -208,6 +211,7 @@ class Uploads:
 
     async def terminate(self, upload_id: UUID) -> None:
         """Delete an upload and its bytes."""
+        # First the bytes: without its row, nobody would look for them before a week has passed.
         await self._store.discard(upload_id)
         await self._table.delete(upload_id)
 
@@ -249,6 +253,7 @@ class Uploads:
 
     async def _add_planned(self, plan: FilePlan, plan_key: str) -> PlannedUpload:
         file = plan.file
+        # A second time not: what was copied may have been the wrong bytes.
         base = None if await self._table.has_failed(plan_key) else await self._catalog.base_of(file)
         copied: list[tuple[int, int, int]] = []
         if base is not None:
@@ -266,6 +271,7 @@ class Uploads:
         )
         upload = await self._table.find_planned(plan_key)
         if upload is None:
+            # Of two requests with one plan, only one adds the upload.
             raise UploadBusy("another request has just finished this upload")
         if upload.id == upload_id:
             await self.admission.admit(upload_id, file.robot_id)
@@ -297,6 +303,7 @@ class Uploads:
             if isinstance(error, ChecksumMismatch | ObjectMissing) or not error.retryable:
                 await self._give_up(upload, error)
             raise
+        # After the catalog: killed in between, the next question finds all bytes there and does it again.
         await self._table.finish(upload.id, ENDED_S)
         await self._store.discard(upload.id)
         return receipt
