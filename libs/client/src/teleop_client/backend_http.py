@@ -134,6 +134,7 @@ class BackendHttp:
                     self.address(address),
                     headers={**self._authorization(), **(headers or {})},
                     data=data,
+                    # A redirect could carry the token to another host.
                     allow_redirects=False,
                     ssl=self._ssl(),
                 ) as response,
@@ -185,7 +186,9 @@ class BackendHttp:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers=self._headers,
+                # No limit in all, as a file may take hours; each request sets its own.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+                # A small answer could unpack to gigabytes; this client has asked for none that is packed.
                 auto_decompress=False,
                 # A robot connects to its backend directly, and ignores proxies that the environment names.
                 trust_env=False,

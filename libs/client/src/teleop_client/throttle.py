@@ -33,6 +33,7 @@ class Throttle:
         """Return once this many bytes may be sent."""
         if self._rate is None:
             return
+        # One after the other: a large upload can't push in before a small one that waits.
         async with self._turn:
             now_s = self._clock()
             if self._free_at_s > now_s:

@@ -150,6 +150,7 @@ class Uploader:
     async def _plan(self, plan: FilePlan) -> Planned:
         planned = await self.backend.ask("POST", "/files/plan", Planned, body=plan)
         self.quota = planned.quota
+        # An answer that makes no sense must not make this read beyond the file, or loop forever.
         in_file = all(
             offset >= 0 and length > 0 and offset + length <= plan.file.size_bytes
             for offset, length in planned.missing
@@ -164,6 +165,7 @@ class Uploader:
         address = planned.upload or ""
         total_bytes = sum(length for _, length in planned.missing)
         reached = self._reached.setdefault(address, _Reached())
+        # A question costs as much as sending so little again.
         offset = 0 if total_bytes <= OPTIMISTIC_BYTES else await self._offset(address)
         # Bytes written to a socket may get lost on the way; only what the server has counts.
         progressed, reached.stored = offset > reached.stored, offset
@@ -174,10 +176,12 @@ class Uploader:
             except HttpFailure as error:
                 if error.code != "offset_mismatch":
                     raise
+                # Once: a second mismatch means that somebody else sends at the same time.
                 body.start(await self._offset(address))
                 await self._patch(address, body, total_bytes)
         except Interrupted as error:
             error.progressed = progressed
+            # Either the line damaged the bytes, and the same are sent again, or the file here is another one.
             if error.code == "checksum_mismatch" and not await asyncio.to_thread(_is_same, plan, source):
                 raise SourceChanged("the file is no longer the one that was hashed") from error
             raise
@@ -224,6 +228,7 @@ class Uploader:
             failure = error
         else:
             return
+        # The reason on this side explains more than what the network made of it.
         raise body.trouble or failure
 
     async def _let_out(self, size_bytes: int) -> None:
@@ -292,6 +297,7 @@ class _Body:
             self._wait(STALL_S)
             yield piece
             sent += size
+            # Only what goes beyond the furthest point so far: sending the same again is no progress.
             self._uploader.gained_bytes += max(0, sent - max(self._reached.sent, sent - size))
             self._reached.sent = max(self._reached.sent, sent)
             self._advance(size)
@@ -322,6 +328,7 @@ def _is_same(plan: FilePlan, source: ByteSource) -> bool:
         while piece := source.read_at(offset, PIECE_BYTES):
             digest.update(piece)
             offset += len(piece)
+            # It has grown, so the rest need not be read.
             if offset > plan.file.size_bytes:
                 return False
     except OSError:

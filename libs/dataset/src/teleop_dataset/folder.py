@@ -294,8 +294,8 @@ def _look_into(
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Opens the file for reading; raises OSError if it is something else by now,
-    for example a symbolic link."""
+    """Opens the file for reading; raises OSError if it is something else by now, for example a symbolic
+    link."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -143,8 +143,8 @@ def ticks_per_s(box: memoryview) -> int:
 
 
 def _runs(box: memoryview | None, samples: int, code: str) -> list[int] | None:
-    """A value per sample from a table of (how many samples, value); None
-    if the number of samples is another."""
+    """A value per sample from a table of (how many samples, value); None if the number of samples is
+    another."""
     if box is None or len(box) < 8:
         return None
     values: list[int] = []
@@ -283,8 +283,8 @@ def _numbers(box: memoryview, width: int, code: str) -> list[int]:
 
 
 def _offsets(sizes: list[int], runs: list[int], chunks: list[int]) -> list[int]:
-    """The place of each sample; `runs` (first chunk from 1, samples per chunk,
-    …) say how chunks are filled."""
+    """The place of each sample; `runs` (first chunk from 1, samples per chunk, …) say how chunks are
+    filled."""
     firsts, fills = runs[0::3], runs[1::3]
     if any(after <= before for before, after in pairwise([0, *firsts])):
         raise BrokenFile("the mp4's stsc does not ascend")

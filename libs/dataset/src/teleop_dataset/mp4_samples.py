@@ -36,9 +36,8 @@ _LIST_HEAD_BYTES, _ENTRY_BYTES = 8, 78
 
 @dataclass(frozen=True)
 class Mp4Samples:
-    """The pictures of an mp4's video, in the order of decoding, including those
-    that an edit list hides, because
-    shown pictures may build upon them.
+    """The pictures of an mp4's video, in the order of decoding, including those that an edit list hides,
+    because shown pictures may build upon them.
 
     offset, size  (N,) position of each in the file, bytes; all are inside of it
     pts, dts      (N,) when it is shown and decoded, in `ticks_per_s`; the first shown picture has pts 0

@@ -1,7 +1,7 @@
 """The Thrift structures of Parquet files, read and written without pyarrow.
 
-This is light enough for a robot PC that only looks at datasets,
-and the only way to read a file without a footer.
+This is light enough for a robot PC that only looks at datasets, and the only way to read a file without a
+footer.
 """
 
 import struct

@@ -1,7 +1,7 @@
 """Checks what LeRobot assumes about a dataset's mp4 files, without decoding them.
 
-LeRobot looks up a row's picture only by time,
-so a missing frame shifts the pictures of all rows after it, and nobody notices.
+LeRobot looks up a row's picture only by time, so a missing frame shifts the pictures of all rows after it,
+and nobody notices.
 """
 
 from collections.abc import Container

@@ -47,13 +47,16 @@ def start_child(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            # Not in the recording's folder, which a person may want to unmount or remove.
             cwd=log_file.parent,
             env={**os.environ, **(environment or {})},
             pass_fds=inherited_fds,
+            # Ctrl-C in the terminal, and its end, must not reach it.
             start_new_session=True,
         )
     finally:
         os.close(log)
+    # Polled, so that those that have ended do not stay behind as zombies.
     _children[:] = [child, *(other for other in _children if other.poll() is None)]
     return child
 

@@ -227,8 +227,8 @@ class TelemetryClient:
         return self._episode_index
 
     def change_task(self, task: str, *, first_frame: int | None = None) -> None:
-        """Say that the open episode continues with another task,
-        from the next frame (or `first_frame`) on."""
+        """Say that the open episode continues with another task, from the next frame (or `first_frame`)
+        on."""
         if self._episode_open:
             first = self.logged if first_frame is None else first_frame
             self._tell(kind="episode_task", frame_index=first, episode_index=self._episode_index, task=task)
@@ -321,8 +321,8 @@ class TelemetryClient:
         return self._video is None or self._video.wait_attended(timeout_s)
 
     def pictures(self, timeout_s: float = 0.0) -> "dict[str, PictureCounts]":
-        """Camera -> how many pictures were recorded and dropped; after `close()`,
-        waits this long for the last."""
+        """Camera -> how many pictures were recorded and dropped; after `close()`, waits this long for the
+        last."""
         if self._video is None:
             return {}
         if self._writer.closed:

@@ -83,8 +83,8 @@ async def take_over(
     tokens: Tokens | None = None,
     slots: asyncio.Semaphore | None = None,
 ) -> bool:
-    """Send one stream to that server, even if another process is sending it;
-    returns whether it was sent here.
+    """Send one stream to that server, even if another process is sending it; returns whether it was sent
+    here.
 
     The other process uses the new address from its next connection on, and this call waits for it. Raises
     SpoolError, OSError.

@@ -126,6 +126,7 @@ class Upkeep:
         duties = [self._disk.look_after, self._encode, *(shipper.keep_alive for shipper in self._shippers)]
         if self._shippers:
             self._do(self._ship_leftovers)
+            # Without shippers nothing is to arrive, so there is nothing to complain of.
             duties.append(self._server.look)
         while not self._stop.wait(_PERIOD_S):
             for duty in duties:

@@ -254,8 +254,8 @@ def _tell_mistyped() -> None:
 
 
 def _told(mistake: ErrorDetails) -> str:
-    """A line about one mistake: the reason and the variable,
-    unless several variables contradict each other."""
+    """A line about one mistake: the reason and the variable, unless several variables contradict each
+    other."""
     variable = ".".join(map(str, mistake["loc"]))
     reason = mistake["msg"].removeprefix("Value error, ")
     return f"  {variable}: {reason}" if variable else f"  {reason}"

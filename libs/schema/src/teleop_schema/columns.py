@@ -1,9 +1,8 @@
 """Columns of a session beyond state and action, and how one frame's values of them are packed.
 
 A command may record more than joints: `next.reward`, `intervention`, any feature of a LeRobot dataset with
-numbers or texts. Each such column is declared once in the stream,
-and from then on identified by its position. A frame's values are one string of bytes, so
-that doubles and 64-bit integers stay exact:
+numbers or texts. Each such column is declared once in the stream, and from then on identified by its
+position. A frame's values are one string of bytes, so that doubles and 64-bit integers stay exact:
 
     0  u8  size of the bitmap in bytes, n
     1  n   bitmap: bit p % 8 of byte p // 8 says that the frame has a value of the column at position p
@@ -136,8 +135,8 @@ def unpack_texts(packed: bytes) -> Iterator[bytes]:
 
 
 def head_of(positions: Sequence[int]) -> bytes:
-    """The bytes before the values of columns at these positions (ascending,
-    at least one) in a packed frame."""
+    """The bytes before the values of columns at these positions (ascending, at least one) in a packed
+    frame."""
     bitmap = sum(1 << position for position in positions)
     size = positions[-1] // 8 + 1
     return bytes((size,)) + bitmap.to_bytes(size, "little")

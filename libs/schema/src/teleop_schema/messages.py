@@ -222,8 +222,7 @@ class ErrorMessage(Struct, frozen=True, omit_defaults=True, tag_field="type", ta
     detail     what was wrong, in words
     fatal      whether the connection closes
     retryable  true: the same message may succeed later, once time or a person has fixed the cause; false:
-               it is
-               refused however often it is sent; None: the server's release does not say
+               it is refused however often it is sent; None: the server's release does not say
     """
 
     code: str

@@ -59,9 +59,9 @@ class SystemAccount:
 def server_account(cluster: Path) -> SystemAccount | None:
     """The account of PostgreSQL: this user (None); for root, the owner of `cluster`, or its own account.
 
-    A cluster of `nobody` is not left to it, because every other
-    process of nobody could read its files. Raises
-    PostgresFailed if root can't have such an account, or if a user without a name starts it the first time.
+    A cluster of `nobody` is not left to it, because every other process of nobody could read its files.
+    Raises PostgresFailed if root can't have such an account, or if a user without a name starts it the first
+    time.
     """
     if (uid := os.geteuid()) != 0:
         if not cluster.exists() and not _has_name(uid):

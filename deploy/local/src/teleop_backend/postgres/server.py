@@ -123,8 +123,8 @@ class EmbeddedPostgres:
             raise
 
     def ensure_running(self) -> None:
-        """Start the server again if it has died; raises PostgresFailed, OSError if
-        that can't be determined now."""
+        """Start the server again if it has died; raises PostgresFailed, OSError if that can't be determined
+        now."""
         with self._turn:
             self._insist_on_being_wanted()
             if self.pid is None:
@@ -196,8 +196,8 @@ class EmbeddedPostgres:
         return RunningServer(sockets.strip(), address.strip(), int(port))
 
     def _is_server(self, pid: int) -> bool:
-        """Whether a process is the server of this cluster; after a reboot,
-        any process may have its number."""
+        """Whether a process is the server of this cluster; after a reboot, any process may have its
+        number."""
         process = Path(f"/proc/{pid}")
         if sys.platform != "linux":
             return True

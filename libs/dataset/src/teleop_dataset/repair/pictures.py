@@ -22,10 +22,9 @@ def cut_video(source: Path, target: Path, ranges: Sequence[tuple[int, int]], fps
     """Copies some stretches (begin, end) of the pictures that an mp4 shows, packet by packet,
     one after the other.
 
-    Each must begin and end where an episode does: its first picture is a keyframe,
-    and nothing outside needs it.
-    But the file's first picture may build upon hidden ones, which stay hidden before it.
-    Raises BrokenFile if there are fewer pictures, or hidden ones between them.
+    Each must begin and end where an episode does: its first picture is a keyframe, and nothing outside needs
+    it. But the file's first picture may build upon hidden ones, which stay hidden before it. Raises
+    BrokenFile if there are fewer pictures, or hidden ones between them.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     number, copied, left = 0, 0, list(ranges)

@@ -22,9 +22,8 @@ class NoVideo(Exception):
 class CameraFiles:
     """One camera's mp4 files in order, and which part of them is assigned to episodes.
 
-    The row of an episode says where its video is. Episodes without a row follow each other,
-    so their frames are
-    counted from the last known place on.
+    The row of an episode says where its video is. Episodes without a row follow each other, so their frames
+    are counted from the last known place on.
     """
 
     def __init__(self, camera: str, seen: DatasetSeen, fps: float) -> None:

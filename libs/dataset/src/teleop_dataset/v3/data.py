@@ -100,8 +100,8 @@ def _vectors(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
 
 
 def _arrow_type(feature: Any) -> pa.DataType:
-    """The Arrow type of a feature; LeRobot stores one-wide vectors as plain values,
-    and pictures as files in the table."""
+    """The Arrow type of a feature; LeRobot stores one-wide vectors as plain values, and pictures as files in
+    the table."""
     if feature["dtype"] == "image":
         return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     kind = pa.type_for_alias(feature["dtype"])

@@ -155,6 +155,8 @@ class EpisodeTracker:
             # Actions of another form (a gripper's path, not the joints) show nothing; acting first is usual.
             alike = action is not None and len(action) == len(self._names[1])
             told = alike and not _holds(action, self._last.action, self._names[1])
+        # Which of the two a loop does never changes, so what was seen once decides where nothing tells them
+        # apart.
         if told is not None:
             self._adds_first = told
         return bool(self._adds_first)
@@ -216,6 +218,7 @@ def _whose(
     before = before or {}
     for name, value in frame.items():
         camera = name.removeprefix(IMAGES)
+        # Cheap and certain, where comparing joints at rest tells nothing.
         if camera != name and (before.get(camera) is value) != (now.get(camera) is value):
             return now.get(camera) is value
     state = frame.get("observation.state")

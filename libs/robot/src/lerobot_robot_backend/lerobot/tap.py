@@ -314,8 +314,8 @@ class Tap:
         observed.added = episodes.add_frame(Added(frame, columns, task, log_it), observed.values)
 
     def _note_features(self, client: TelemetryClient, features: dict[str, Any]) -> None:
-        """Declare once each feature of the command's dataset that becomes a column,
-        or report it as not kept."""
+        """Declare once each feature of the command's dataset that becomes a column, or report it as not
+        kept."""
         names, action_names = vector_names(self._robot)
         vectors = {"observation.state": names, "action": action_names}
         unlike = not_kept(features, vectors, describe_cameras(self._robot))

@@ -208,8 +208,8 @@ def send_to(stream_dir: Path, backend_url: str) -> None:
 
 
 def read_progress(stream_dir: Path) -> StreamProgress:
-    """What has been acknowledged; nothing if the file is missing or damaged,
-    because the server knows better."""
+    """What has been acknowledged; nothing if the file is missing or damaged, because the server knows
+    better."""
     try:
         return msgspec.json.decode((stream_dir / ACKED_FILE).read_bytes(), type=StreamProgress)
     except UNREADABLE:

@@ -317,8 +317,8 @@ class SpoolWriter:
         self._refusal = None
 
     def _start_segment(self) -> None:
-        """Switch to the prepared segment: complete it under its prepared name,
-        then make it visible to readers."""
+        """Switch to the prepared segment: complete it under its prepared name, then make it visible to
+        readers."""
         if self._prepared is None:
             raise AssertionError("no segment was prepared")
         first_index = self.next_index if self._untold is None else self._untold.first
@@ -341,8 +341,8 @@ class SpoolWriter:
         self._offset, self._end = HEADER_BYTES, self._segment_bytes
 
     def _lose(self, count: int, reason: str) -> None:
-        """Use up the indexes of missing frames, and record the gap now,
-        or once records can be written again."""
+        """Use up the indexes of missing frames, and record the gap now, or once records can be written
+        again."""
         end = self.next_index + count
         if self._untold is None:
             self._untold = _Gap(self.next_index, end, reason[:_MAX_REASON_CHARACTERS])

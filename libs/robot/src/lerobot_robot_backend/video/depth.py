@@ -35,8 +35,8 @@ def _codes_of_mm() -> Codes:
 
 
 def _quantise(depth: Picture, unit: DepthUnit) -> Codes:
-    """The codes, computed in single precision and in the unit itself;
-    otherwise some would differ from LeRobot's."""
+    """The codes, computed in single precision and in the unit itself; otherwise some would differ from
+    LeRobot's."""
     scale = 1.0 if unit == "m" else MM_PER_M
     low, high, shift = (np.float32(each * scale) for each in (DEPTH_MIN_M, DEPTH_MAX_M, DEPTH_SHIFT_M))
     begin, end = math.log(float(low + shift)), math.log(float(high + shift))

@@ -141,6 +141,7 @@ class CameraRecorder:
         if missing > 0:
             dropped = self._dropped(account.seen_index + 1, missing, account.reason.text)
         self._tell(dropped)
+        # Without a single picture there is no segment to name it; the recording process does (`unrecorded`).
         if self._part is None:
             return
         try:
@@ -157,6 +158,7 @@ class CameraRecorder:
             self._in_segment >= self._pictures_per_segment or part.size_bytes >= MAX_PART_BYTES
         )
         if part is None or encoder is None or full or shape != self._shape:
+            # A video has one size and one kind of pixels.
             part, encoder = self._begin_segment(*shape)
         try:
             packet = encoder.encode(picture.pixels)
@@ -219,8 +221,10 @@ class CameraRecorder:
         for path in parts:
             part = read_part(path)
             if not part.numbers:
+                # It has no picture, so its number is free.
                 path.unlink()
                 continue
+            # Only the last one can go on; an earlier encoder died between two segments.
             self._complete()
             self._part, self._in_segment = PartWriter(path), len(part.numbers)
             self._recorded += sum(number >= self._next for number in part.numbers)
@@ -304,6 +308,7 @@ def encode(stream_dir: Path, ring: PictureRing, quality: Quality, *, min_free_by
             _make_recorder(stream_dir, stream, ring, camera, name, quality, finisher, min_free_bytes)
             for camera, name in enumerate(recorded_cameras(stream.session))
         ]
+        # Only now: what earlier encoders left must be read before the first new picture.
         ring.attend()
         _pump(stream_dir, ring, recorders)
         for recorder in recorders:
@@ -360,9 +365,12 @@ def _pump(stream_dir: Path, ring: PictureRing, recorders: list[CameraRecorder]) 
         try:
             while (picture := ring.read()) is not None:
                 recorders[picture.camera].take(picture)
+                # After it is in a file: killed in between, the next encoder finds it again, and knows its
+                # number.
                 ring.release(picture.end)
         except (DamagedRing, IndexError) as error:
             log.error("%s", error)
+            # Their records can't be told apart any more; the cameras' numbers show how many are missing.
             ring.release_all()
         if over:
             return

@@ -1,10 +1,10 @@
 """Finished video segments of a stream, on their way to the server: `<stream dir>/video/<camera_key>/`.
 
-NNNNNN.part         being recorded, or left by a dead encoder, see `part_file` and `video_finish`
+NNNNNN.part         being recorded, or left by a dead encoder, see `part_file` and `finish`
 NNNNNN.mp4          the segment
-NNNNNN.json         its description, a `teleop_schema.files.VideoFile`. Once it exists,
-the segment is finished NNNNNN.stored.json  the server's receipt; NNNNNN.json stays, so
-that the segment can be sent again NNNNNN.damaged      a part that could not be made into an mp4
+NNNNNN.json         its description, a `teleop_schema.files.VideoFile`; with it, the segment is finished
+NNNNNN.stored.json  the server's receipt; NNNNNN.json stays, so that the segment can be sent again
+NNNNNN.damaged      a part that could not be made into an mp4
 """
 
 import logging
@@ -149,6 +149,7 @@ def mark_stored(segment: WaitingSegment, receipt: Receipt) -> None:
     sidecar = segment.path.with_suffix(".json")
     stored = _stored_path(sidecar)
     replace_file(stored, msgspec.json.encode(receipt), durable=True)
+    # A receipt that was not stamped is as old as the next look at it.
     stamp(stored, running_s(segment.path.parents[_SPOOL_ABOVE]))
 
 
@@ -177,6 +178,7 @@ def forget_stored(stream_dir: Path, camera_key: str, chunk_index: int) -> bool:
     part = part_path(camera_dir(stream_dir, camera_key), chunk_index)
     if not part.with_suffix(".mp4").exists():
         return False
+    # Without its receipt a segment is one that was never sent.
     part.with_suffix(STORED_SUFFIX).unlink(missing_ok=True)
     sync_directory(part.parent)
     return True
@@ -285,14 +287,15 @@ def _unstored(stream_dir: Path) -> list[Path]:
     for folder, names in _camera_names(stream_dir).items():
         for name in names:
             number = name.removesuffix(".json")
+            # Not a receipt, and none beside it.
             if number.isdecimal() and name != number and number + STORED_SUFFIX not in names:
                 found.append((int(number), folder / name))
     return [path for _, path in sorted(found)]
 
 
 def _files(stream_dir: Path) -> list[Path]:
-    """The files in the cameras' folders. Unlike `glob`, raises OSError, so
-    that no error looks like an empty folder."""
+    """The files in the cameras' folders. Unlike `glob`, raises OSError, so that no error looks like an empty
+    folder."""
     return [folder / name for folder, names in _camera_names(stream_dir).items() for name in names]
 
 

@@ -1,5 +1,5 @@
-"""A segment of one camera's video while it is recorded: `NNNNNN.part`,
-with one compressed picture after another.
+"""A segment of one camera's video while it is recorded: `NNNNNN.part`, with one compressed picture after
+another.
 
 Each record is independent: a checksum, a length, a kind, then its content. Whatever kills the encoder, every
 picture that it has appended is there afterwards, with its frame index and its time.
@@ -95,6 +95,7 @@ class PartWriter:
             if head:
                 self._append(_record(_Kind.SEGMENT, msgspec.msgpack.encode(head)))
             else:
+                # What follows the last whole record was being written when the encoder died.
                 os.ftruncate(self._fd, self.size_bytes)
         except OSError:
             self.close()
@@ -156,6 +157,7 @@ def read_part(path: Path) -> PartFile:
                 part.places.append((start + _PICTURE.size, len(content) - _PICTURE.size))
             elif kind == _Kind.DROPPED:
                 part.dropped.append(msgspec.msgpack.decode(content, type=DroppedFrames))
+            # Of the last record: a recording that is continued after its end has not ended.
             part.ended = kind == _Kind.END
             part.size_bytes = start + len(content)
     return part

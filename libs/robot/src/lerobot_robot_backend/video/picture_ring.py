@@ -148,6 +148,7 @@ class PictureRing:
     def __init__(self, fd: int) -> None:
         """Map a ring that `create_ring` made. Raises DamagedRing if it is not one."""
         self.fd = fd
+        # Closed even if nobody calls `close`: a ring that stays open keeps up to 256 MB.
         self._let_go = weakref.finalize(self, os.close, fd)
         populate = getattr(mmap, "MAP_POPULATE", 0)  # Linux: avoids page faults later, in the loop
         self._map = mmap.mmap(fd, 0, flags=mmap.MAP_SHARED | populate)
@@ -168,6 +169,7 @@ class PictureRing:
         head = self._words[_Word.HEAD]
         offset = head % self.capacity
         skipped = self.capacity - offset if offset + size > self.capacity else 0
+        # `tail` may be older than what the reader has released by now: then there is more room, never less.
         if skipped + size > self.capacity - (head - self._words[_Word.TAIL]):
             return False
         if skipped:
@@ -185,6 +187,7 @@ class PictureRing:
         record = _RECORD.pack(0, camera, number, frame_index, captured_us, height, width, reason, kind)
         self._store(offset, record)
         self._order()
+        # Last: until then the reader does not look at the record.
         self._words[_Word.HEAD] = head + skipped + size
         return True
 
@@ -203,6 +206,8 @@ class PictureRing:
         kind = PictureKind(kind)
         size = height * width * kind.pixel_bytes
         end = tail + _record_bytes(size)
+        # A checksum proves that it was written so, not that it fits: the writer may have been another
+        # release.
         if camera >= _ROWS or end > head or offset + _record_bytes(size) > self.capacity:
             raise DamagedRing("a record in the ring is longer than what was written")
         start = offset + _RECORD.size
@@ -223,6 +228,7 @@ class PictureRing:
         row = _row(camera)
         self._words[row + _Row.REASON] = reason
         self._words[row + _Row.SEEN_INDEX] = index
+        # The count last, so that whoever reads it finds the index and the reason that belong to it.
         self._words[row + _Row.SEEN] = seen
 
     def take(self, camera: int, taken: int, taken_index: int, recorded: int) -> None:
@@ -301,8 +307,8 @@ class PictureRing:
 
 
 def create_ring(capacity: int, fallback_dir: str | os.PathLike[str]) -> PictureRing:
-    """An empty ring with space for this many bytes; `fallback_dir` is used
-    if the system has no unnamed memory.
+    """An empty ring with space for this many bytes; `fallback_dir` is used if the system has no unnamed
+    memory.
 
     Raises OSError if there is not enough memory.
     """

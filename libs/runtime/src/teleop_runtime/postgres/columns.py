@@ -15,8 +15,8 @@ type _Alike = tuple[list[int], NDArray[np.int64], NDArray[np.uint8], list[bytes]
 
 
 def arrow_type(column: Column) -> pa.DataType:
-    """A plain value for shape [1]; otherwise a list of the values in C order,
-    as long as the shape requires. Texts are strings."""
+    """A plain value for shape [1]; otherwise a list of the values in C order, as long as the shape requires.
+    Texts are strings."""
     kind = pa.type_for_alias(column.dtype)
     return kind if column.shape == (1,) else pa.list_(pa.field("element", kind), column.values)
 

@@ -1,8 +1,7 @@
 """The connections of every server: uvicorn's, with limits on request heads, and patience with slow readers.
 
-HTTP: a request target that is too long is answered at once. WebSocket:
-whatever arrives is a sign of life, and an endpoint can see (`peer_of`)
-whether the other end reads what it sends.
+HTTP: a request target that is too long is answered at once. WebSocket: whatever arrives is a sign of life,
+and an endpoint can see (`peer_of`) whether the other end reads what it sends.
 """
 
 import asyncio
@@ -296,11 +295,11 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().handle_close(event)
 
     def handle_parser_exception(self) -> None:
-        """Close because of an unreadable message, after handling
-        messages before it in the same piece of data.
+        """Close because of an unreadable message, after handling messages before it in the same piece of
+        data.
 
-        uvicorn would forget those, and would close at once, so that a client
-        that is still sending learns nothing.
+        uvicorn would forget those, and would close at once, so that a client that is still sending learns
+        nothing.
         """
         self.handle_events()
         if self._refused:
@@ -360,8 +359,8 @@ def _enter(app: Any, client: tuple[str, int] | None) -> Callable[[], None] | Non
 
 
 def _say_and_close(transport: asyncio.Transport, last: bytes, loop: asyncio.AbstractEventLoop) -> None:
-    """Send it, and close only once the client has had time to read it;
-    closing now would reset the connection."""
+    """Send it, and close only once the client has had time to read it; closing now would reset the
+    connection."""
     transport.write(last)
     if transport.can_write_eof():
         transport.write_eof()

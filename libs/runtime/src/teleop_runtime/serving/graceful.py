@@ -61,8 +61,8 @@ def ask_server_to_end() -> None:
 
 @contextmanager
 def start_ends_when_asked() -> Iterator[None]:
-    """On SIGTERM and SIGINT, cancel the current task while it is in the block,
-    then call the server's handler.
+    """On SIGTERM and SIGINT, cancel the current task while it is in the block, then call the server's
+    handler.
 
     The block may wait for a database forever, and a server that is still starting only remembers the signal.
     """
@@ -83,9 +83,8 @@ def start_ends_when_asked() -> Iterator[None]:
 def drain_before_exit(drain: Callable[[], Awaitable[None]]) -> Iterator[None]:
     """Run `drain` when asked to stop, and only then stop the server; a second signal does not wait.
 
-    uvicorn closes every socket before it ends the lifespan. That would be too late to flush
-    and to send the last
-    acknowledgements, so its signal handlers are wrapped.
+    uvicorn closes every socket before it ends the lifespan. That would be too late to flush and to send the
+    last acknowledgements, so its signal handlers are wrapped.
     """
     loop = asyncio.get_running_loop()
     draining: list[asyncio.Task[None]] = []

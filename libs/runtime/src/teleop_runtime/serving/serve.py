@@ -114,8 +114,8 @@ def adapt_uvicorn(tls: SSLContext | None = None) -> None:
 
 
 def _spare_garbage_collection() -> None:
-    """Exempt everything loaded now from garbage collection; searching it again
-    and again would stall every robot."""
+    """Exempt everything loaded now from garbage collection; searching it again and again would stall every
+    robot."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)

@@ -25,8 +25,8 @@ if sys.platform == "darwin":
     import fcntl
 
     def sync_data(fd: int) -> None:
-        """Return once the file's bytes and length are on the medium, for
-        which macOS's fsync is not enough."""
+        """Return once the file's bytes and length are on the medium, for which macOS's fsync is not
+        enough."""
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
 else:
 

@@ -31,8 +31,7 @@ class Recipe:
 
     base    SHA-256 of that object
     copied  (offset in the file, length, offset in the base), ascending and disjoint;
-            all other bytes of the file
-            are those of the upload, in their order
+            all other bytes of the file are those of the upload, in their order
     """
 
     base: str
@@ -60,9 +59,8 @@ class Store(Protocol):
         """Add `parts` to an upload; returns its new offset.
 
         However it ends, even with an exception of `parts`, all bytes that the offset then counts are durable.
-        With a checksum, it is all or nothing. A later append to the
-        same upload ends this one with UploadBusy if
-        it is in the same process; otherwise the later one fails with UploadBusy.
+        With a checksum, it is all or nothing. A later append to the same upload ends this one with UploadBusy
+        if it is in the same process; otherwise the later one fails with UploadBusy.
 
         limit   the offset must not exceed this: BodyTooLarge; bytes that fit are kept
         raises  UnknownUpload, OffsetMismatch, UploadBusy, BodyTooLarge, ChecksumMismatch, NoSpace
@@ -79,9 +77,8 @@ class Store(Protocol):
     ) -> None:
         """Publish an upload, whole or with a recipe, as the object `sha256`, if it has that hash.
 
-        May be repeated. The upload stays until it is discarded, so that it is still there
-        if a process dies before
-        it has registered the object. An existing damaged object is replaced.
+        May be repeated. The upload stays until it is discarded, so that it is still there if a process dies
+        before it has registered the object. An existing damaged object is replaced.
 
         raises  UnknownUpload, UploadBusy, ChecksumMismatch (also if the base is missing or damaged), NoSpace
         """

@@ -29,8 +29,8 @@ class Writers:
         self._turns: dict[UUID, _Turn] = {}
 
     async def run(self, upload_id: UUID, write: Callable[[], Awaitable[int]]) -> int:
-        """The result of `write`, once earlier writers have ended; raises UploadBusy
-        if a later one arrives."""
+        """The result of `write`, once earlier writers have ended; raises UploadBusy if a later one
+        arrives."""
         turn = self._turns.setdefault(upload_id, _Turn())
         turn.users += 1
         if turn.newest is not None:

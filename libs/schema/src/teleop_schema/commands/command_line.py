@@ -44,9 +44,8 @@ class Parser(argparse.ArgumentParser):
 def run_command(module: str) -> NoReturn:
     """Import a module, and end with the status that its `main` returns.
 
-    An import takes up to seconds. Ctrl-C then ends the process like a command written in C:
-    without a traceback,
-    and with the status that shells expect.
+    An import takes up to seconds. Ctrl-C then ends the process like a command written in C: without a
+    traceback, and with the status that shells expect.
     """
     ours = signal.signal(signal.SIGINT, signal.SIG_DFL)
     main = importlib.import_module(module).main

@@ -59,9 +59,8 @@ def choose_fps(
     """The dataset's rate.
 
     wanted  as asked for; None: the declared rate of all loops (`whole_rate`), or that of the fastest camera
-            if it is lower;
-            if every episode was really slower than that, and about as slow, the rate that it was measured
-            at, all through
+            if it is lower; if every episode was really slower than that, and about as slow, the rate that it
+            was measured at, all through
     raises  BadFps, SessionsDiffer, RatesDiffer
     """
     if wanted is not None:

@@ -1,5 +1,5 @@
-"""The agent's state, in SQLite: the facts of each file when the server took it,
-and the state of each dataset.
+"""The agent's state, in SQLite: the facts of each file when the server took it, and the state of each
+dataset.
 
 If it is lost, everything must be read and hashed once more; the server's plans then say what it has. Only the
 agent that has locked it writes it; `status`, `pause` and `resume` read it and set its flags.
@@ -211,8 +211,8 @@ class AgentState:
             raise self._failure(sqlite3.DatabaseError(f"a row is none: {error}")) from error
 
     def _patiently[T](self, work: Callable[[], T]) -> T:
-        """The result of `work`; retried while another process has the file locked,
-        and once there is space."""
+        """The result of `work`; retried while another process has the file locked, and once there is
+        space."""
         give_up_s = time.monotonic() + BUSY_PATIENCE_S
         while True:
             try:

@@ -342,8 +342,8 @@ def delete(folder: Path, files: list[BackedUpFile]) -> None:
 
 
 def _everything(folder: Path) -> Iterator[Path]:
-    """Every file in the folder, including hidden ones; raises NotProven for
-    anything but files and folders, and for a folder in which nothing can be deleted."""
+    """Every file in the folder, including hidden ones; raises NotProven for anything but files and folders,
+    and for a folder in which nothing can be deleted."""
     if not os.access(folder, os.W_OK | os.X_OK):
         raise NotProven(f"{folder} can't be written to by this user")
     with os.scandir(folder) as entries:

@@ -1,5 +1,5 @@
-"""A file's hash and chunk list, made so that a later state of the same
-file shares as many chunks as possible.
+"""A file's hash and chunk list, made so that a later state of the same file shares as many chunks as
+possible.
 
 LeRobot's files grow in two ways: Parquet files by appending; mp4 files by a new head, followed by media bytes
 that begin with the old ones. Therefore the chunks of the last uploaded state are tried on the new bytes, from
@@ -7,8 +7,8 @@ the anchor on, for as long as they fit. New bytes are cut by their content (Fast
 earlier chunks are not known.
 
 Measured on a recording of 8 episodes (72 MB, two cameras), bytes sent including the lists: 1.005x the final
-size with chunks of 64 KiB on average; 1.016x with cuts by content alone,
-at their best average of 16 KiB; 4.5x with whole files.
+size with chunks of 64 KiB on average; 1.016x with cuts by content alone, at their best average of 16 KiB;
+4.5x with whole files.
 """
 
 import hashlib

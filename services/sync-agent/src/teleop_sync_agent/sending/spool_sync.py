@@ -154,8 +154,8 @@ class SpoolSync:
         return [self._why(*key) for key in lacking if key not in self._failed]
 
     async def _ship_all(self) -> list[tuple[str, Path]]:
-        """Send what this process can, including streams that end meanwhile;
-        returns what the server then lacks."""
+        """Send what this process can, including streams that end meanwhile; returns what the server then
+        lacks."""
         while True:
             seen = await self._start()
             while self._shipping:

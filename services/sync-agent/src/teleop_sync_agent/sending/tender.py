@@ -99,8 +99,8 @@ class Tender:
         del self._datasets.tended[tended.place.folder]
 
     async def _tend_once(self, tended: Tended) -> bool:
-        """Save one dataset if it is ready, or becomes ready soon;
-        returns whether its current state is safe."""
+        """Save one dataset if it is ready, or becomes ready soon; returns whether its current state is
+        safe."""
         if tended.problem is not None:
             return False
         deadline = time.monotonic() + ONCE_PATIENCE_S

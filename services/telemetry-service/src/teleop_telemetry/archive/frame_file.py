@@ -92,8 +92,8 @@ class ArchivedFrames:
         action_width: int,
         limit: int | None = None,
     ) -> pa.Table:
-        """Existing frames from `first` to `end - 1`, at most `limit`, ascending,
-        with the schema `frame_schema`."""
+        """Existing frames from `first` to `end - 1`, at most `limit`, ascending, with the schema
+        `frame_schema`."""
         found = [SCHEMA.empty_table()]
         rows = 0
         for group, (lowest, highest) in enumerate(self._ranges()):

@@ -110,9 +110,8 @@ class Retry(Struct, frozen=True):
 class Locked(Struct, frozen=True):
     """This share is neither stored nor refused yet, and the others do not wait for it.
 
-    Somebody else has locked its session's row, or the table accepts none of its frames;
-    `trouble` then has the
-    reason under its writer.
+    Somebody else has locked its session's row, or the table accepts none of its frames; `trouble` then has
+    the reason under its writer.
     """
 
     share: Share
@@ -139,9 +138,8 @@ class Commit:
           └──────── Retry
 
     While the database is away, the same frames are tried again, forever: the robots wait, nothing is lost,
-    and the batcher limits the memory. A commit whose outcome is unknown is tried again too;
-    the watermark then
-    shows what was committed.
+    and the batcher limits the memory. A commit whose outcome is unknown is tried again too; the watermark
+    then shows what was committed.
 
     trouble  why frames can't be committed now
     """

@@ -1,9 +1,8 @@
 """The plain mode of `/ws/log/{robot_id}`: JSON frames from any WebSocket client.
 
 The server says nothing before the first frame, because the session needs the names in that frame. It can't
-know about frames that never arrived, so such sessions are `best_effort`. A message
-that can't be understood is answered with an error, left out, and counted in the session's ledger;
-the connection continues.
+know about frames that never arrived, so such sessions are `best_effort`. A message that can't be understood
+is answered with an error, left out, and counted in the session's ledger; the connection continues.
 """
 
 import asyncio

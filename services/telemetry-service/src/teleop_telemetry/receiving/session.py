@@ -104,9 +104,8 @@ class PlainSession:
     def receive(self, frames: Sequence[PlainFrame], arrived_us: int) -> Generator[float, None, FrameBlock]:
         """Frames as a block, which is returned; NaN stands for what a frame lacks.
 
-        Works in steps of FRAMES_AT_ONCE, and yields which part of the work each step was.
-        If a step raises, no
-        frame is taken.
+        Works in steps of FRAMES_AT_ONCE, and yields which part of the work each step was. If a step raises,
+        no frame is taken.
         """
         times = [
             taken_us if frame.timestamp is None else round(frame.timestamp * US_PER_S)

@@ -80,9 +80,9 @@ class FrameTable:
         """Commit frames of any number of connections, at most one Append each, all in one transaction.
 
         Returns the claims whose frames are now durable. If one is missing, the session has another epoch or
-        watermark than the Append says, or its row was locked; nothing of it was stored.
-        After an exception the
-        outcome is unknown. Trying again is safe, because committed claims will then be missing in the result.
+        watermark than the Append says, or its row was locked; nothing of it was stored. After an exception
+        the outcome is unknown. Trying again is safe, because committed claims will then be missing in the
+        result.
         """
         async with transaction(self._pool, timeout_s=COMMIT_TIMEOUT_S) as connection:
             # First: the row's lock keeps every other writer of the session away until the commit.

@@ -140,8 +140,8 @@ class Repairs:
             await asyncio.to_thread(_link, stored, path)
 
     async def _take_in(self, root: Path, path: Path) -> ManifestFile:
-        """Turn a file of the repaired dataset into an object;
-        its row is too young for a sweep to remove it."""
+        """Turn a file of the repaired dataset into an object; its row is too young for a sweep to remove
+        it."""
         size_bytes, sha256 = await asyncio.to_thread(_measure, path)
         # Before the transaction: hours of video may take minutes to a bucket, which no transaction may last.
         if await self._store.size(sha256) != size_bytes:

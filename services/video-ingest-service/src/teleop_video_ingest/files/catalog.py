@@ -98,6 +98,7 @@ class Catalog:
                 return None
         try:
             return (await self.accept(file, chunks=chunks))[0]
+        # Swept between the look and the lock: its bytes have to be sent after all.
         except ObjectGone:
             return None
 
@@ -131,6 +132,7 @@ class Catalog:
         raises  as `find` does; ObjectGone if the store does not have the bytes
         """
         check_names(file)
+        # First, as a file whose object is known to be damaged is found as not stored.
         await self._heal(file)
         try:
             if isinstance(file, VideoFile):
@@ -138,6 +140,7 @@ class Catalog:
             else:
                 receipt, new = await self._accept_dataset_file(file, chunks)
         except (SessionErased, DatasetErased):
+            # Erased while it was on its way: its bytes must not stay behind.
             await drop_refused(self._pool, self._store, file.sha256)
             raise
         if new:
@@ -152,17 +155,21 @@ class Catalog:
             if receipt := await _find_video(connection, session, file):
                 return receipt, False
         await self._check_stored(file)
+        # It goes on, if its sender leaves or is answered before its end.
         look = self._prober.go_on(self._prober.look(self._store, file))
         await asyncio.wait([look], timeout=RECEIPT_WAITS_S)
         probed = look.result() if look.done() else LATER
         path = video_path(file.robot_id, session.id, file.camera_key, file.chunk_index)
         async with transaction(self._pool, timeout_s=WRITE_TIMEOUT_S) as connection:
             await check_session(connection, file.session, robot_id=file.robot_id, hold=session.stream)
+            # Two replicas may have the same chunk; the second one finds the first's row.
             await lock_path(connection, path)
             if receipt := await _find_video(connection, session, file):
                 return receipt, False
             await self._publish(connection, file, path, chunks)
             row = await add_chunk(connection, session, file, path, probed)
+            # Within the transaction: a row that exists is also in the store, from where it can be adopted
+            # again.
             await note_chunk(connection, self._store, row["id"])
             await add_bytes(connection, file.robot_id, file.size_bytes)
         if probed is LATER:
@@ -194,6 +201,7 @@ class Catalog:
                 return receipt, False
             dataset_id = await check_apart(connection, file.robot_id, file.dataset)
             if dataset_id is None:
+                # Only by the first file of a dataset, so that the others need not lock its row.
                 dataset_id = await ensure_dataset(connection, file.robot_id, file.dataset)
                 await note_dataset(self._store, file.robot_id, file.dataset)
             await self._publish(connection, file, path, chunks)
@@ -205,6 +213,7 @@ class Catalog:
         self, connection: Connection, file: VideoFile | DatasetFile, path: str, chunks: bytes
     ) -> None:
         """Bind the object to the tree: lock its row, check its bytes, and point its name to them."""
+        # Locked before its bytes are checked: the sweep removes no object whose row somebody holds.
         await keep_object(connection, file.sha256, file.size_bytes, chunks)
         await self._check_stored(file)
         try:
@@ -288,6 +297,7 @@ async def _find_video(connection: Connection, session: SessionRow, file: VideoFi
     row = await find_chunk(connection, session.id, file.camera_key, file.chunk_index)
     if row is None:
         return None
+    # A chunk never changes: what was recorded once is evidence. Another file needs another index.
     if row["sha256"] != file.sha256:
         raise ChunkConflict(
             f"chunk {file.chunk_index} of camera {file.camera_key!r} of session {session.id} "

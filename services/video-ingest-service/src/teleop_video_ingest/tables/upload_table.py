@@ -19,6 +19,7 @@ TIMEOUT_S = 10.0
 # How many expired uploads are handled in one go.
 SWEEP_ROWS = 100
 
+# Of two requests with the same plan one adds the upload; both then find the same one.
 ADD = """
 INSERT INTO upload (id, file, metadata, length, plan_key, base, copied, chunks, expires_at)
 VALUES ($1, $2::jsonb, $3, $4, $5, $6, $7::jsonb, $8, now() + make_interval(secs => $9))
@@ -44,6 +45,7 @@ HAS_FAILED = "SELECT EXISTS (SELECT FROM upload WHERE plan_key = $1 AND problem 
 
 ROBOT_OF = "SELECT file->>'robot_id' FROM upload WHERE id = $1 AND file IS NOT NULL"
 
+# Only once: two requests may tell different lengths.
 SET_LENGTH = "UPDATE upload SET length = $2 WHERE id = $1 AND length IS NULL"
 
 POSTPONE = (
@@ -60,8 +62,7 @@ UPDATE upload SET problem = $2::jsonb, expires_at = now() + make_interval(secs =
 
 DELETE = "DELETE FROM upload WHERE id = $1"
 
-# A file that is assembled from sent bytes and a base needs space next
-# to the sent bytes until these are removed.
+# What is assembled from sent bytes and a base needs space beside the sent bytes until they are removed.
 OPEN = """
 SELECT id, file->>'robot_id' AS robot_id,
        coalesce(length, 0)

@@ -152,8 +152,8 @@ async def find_repair(
 
 
 async def absent_files(connection: Connection, dataset_id: int, files: Sequence[ManifestFile]) -> list[str]:
-    """Paths of those files whose content the dataset has not been sent;
-    the others can't be swept away before the transaction ends."""
+    """Paths of those files whose content the dataset has not been sent; the others can't be swept away before
+    the transaction ends."""
     rows = await connection.fetch(LOCK_PRESENT, dataset_id, *_columns(files))
     present = {row[0] for row in rows}
     return [file.path for file in files if file.path not in present]

@@ -41,8 +41,8 @@ class Admission:
         return await self._quotas.near(robot_id) if self._quotas else None
 
     async def check_room(self, size_bytes: int) -> None:
-        """Raise NoSpace unless this many bytes fit in addition to those
-        that open uploads have yet to receive."""
+        """Raise NoSpace unless this many bytes fit in addition to those that open uploads have yet to
+        receive."""
         begun = {each.id: each.takes_bytes for each in await self._table.opened()}
         await self._store.check_room(size_bytes, begun)
 

@@ -141,9 +141,8 @@ class Uploads:
     async def offset(self, upload: Upload) -> int:
         """How many bytes of an upload are durable; if it is all of them, the file is stored now.
 
-        A client that gets this number believes that its file is stored, but the process
-        that received the last
-        bytes may have died before that. Raises UnknownUpload, and why the file can't be stored.
+        A client that gets this number believes that its file is stored, but the process that received the
+        last bytes may have died before that. Raises UnknownUpload, and why the file can't be stored.
         """
         offset = await self._staged(upload)
         if offset == upload.length and upload.finished_at is None:
