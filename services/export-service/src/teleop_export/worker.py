@@ -83,6 +83,7 @@ class Worker:
         """Make one export if it is still wanted; its row tells how that ended."""
         await self._forgive(export_id)
         gave_up = BackendError(f"gave up after {MAX_ATTEMPTS} unfinished attempts")
+        # None: it was cancelled, is done, or another worker has it.
         claim = await self._exports.claim(export_id, as_problem(gave_up))
         if claim is None:
             return
@@ -136,6 +137,7 @@ class Worker:
         except OSError as error:
             if error.errno in FULL:
                 raise RanFull(f"the disk of {self._folders.root} became full", hint=ROOM_COMES) from error
+            # If the whole folder can't be written, it is not this export's fault.
             await asyncio.to_thread(self._folders.check_writable)
             raise
         except StoreUnusable as error:
@@ -182,6 +184,7 @@ class Worker:
                 built = build_raw(folder, claim.order, reader, chunks, files, self._media, watch=watch)
             else:
                 built = build(folder, claim.order, reader, chunks, files, self._media, watch=watch)
+        # Before anybody can see it: a published dataset survives a power cut.
         make_durable(folder)
         return built
 
@@ -214,6 +217,7 @@ class Worker:
         """Take up what dead workers left: their jobs and their folders."""
         if found := await self._jobs.recover():
             log.warning("requeued the jobs of a dead worker", jobs=found)
+        # Before it asks what is running: what begins in between is not among the leftovers.
         leftovers = await asyncio.to_thread(self._folders.leftovers)
         running = await self._exports.running()
         await asyncio.to_thread(self._folders.sweep, leftovers, running)

@@ -102,6 +102,7 @@ class Folders:
             os.utime(path, ns=(published_ns, published_ns))
         # Again, for the times. The contents are on the disk, so this takes little.
         make_durable(built)
+        # Left by an attempt that was killed after its rename, before its row knew of it.
         self.discard(published)
         built.rename(published)
         _sync(self.root)
@@ -110,6 +111,7 @@ class Folders:
         """Take a folder out of sight at once, then remove it; nothing happens if there is none."""
         aside = self._building / f"{_DISCARDED}{uuid4().hex}"
         try:
+            # A rename takes it out of sight in one step; removing hundreds of files may take a minute.
             folder.rename(aside)
         except FileNotFoundError:
             return
@@ -123,6 +125,7 @@ class Folders:
         published = self.published(export_id, fingerprint)
         aside = self._building / f"{_DISCARDED}{published.name}"
         try:
+            # Left by a process that was killed here.
             shutil.rmtree(aside, ignore_errors=True)
             with suppress(FileNotFoundError):
                 published.rename(aside)

@@ -106,6 +106,7 @@ class Jobs:
         async def look_at(export_id: int) -> None:
             try:
                 await do(export_id)
+            # These are told where they are understood; whatever else it is needs its traceback.
             except (*AWAY, BackendError):
                 raise
             except Exception as error:
@@ -121,6 +122,7 @@ class Jobs:
         with away_told():
             await self._app.run_worker_async(
                 queues=[self._line.queue],
+                # Making an export uses all processors and much memory; more workers are more processes.
                 concurrency=1,
                 install_signal_handlers=False,
                 # What became of an export is in its row; the queue's own history would only grow.
@@ -139,5 +141,6 @@ class Jobs:
                 await manager.get_stalled_jobs(queue=queue, seconds_since_heartbeat=STALLED_AFTER_S)
             )
             for job in stalled:
+                # Only the call is queued again; the attempt that died is counted in the export's row.
                 await manager.retry_job(job)
         return len(stalled)

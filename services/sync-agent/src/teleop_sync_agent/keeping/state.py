@@ -76,6 +76,7 @@ class BackedUpFile(Struct, frozen=True, array_like=True):
     def is_still(self, size_bytes: int, mtime_ns: int, changed_ns: int, inode: int) -> bool:
         """Whether a file with these facts has the same bytes, as far as the file system shows."""
         same = self.has_stat(size_bytes, mtime_ns, inode) and changed_ns == self.changed_ns
+        # Git has the same problem, and the same answer ("racily clean").
         return same and self.read_at_ns - changed_ns > CLOCK_TICK_NS
 
     def has_stat(self, size_bytes: int, mtime_ns: int, inode: int) -> bool:
@@ -165,6 +166,7 @@ class AgentState:
             if not self._holder or not _is_damage(error):
                 raise
         for suffix in ("", "-wal", "-shm"):
+            # Put aside, not removed: a person may want to know what was in it.
             stale = self.path.with_name(self.path.name + suffix)
             if stale.exists():
                 os.replace(stale, stale.with_name(f"{stale.name}.put-aside"))
@@ -176,7 +178,10 @@ class AgentState:
         )
         try:
             os.chmod(self.path, 0o600)
+            # So that `status` reads while the agent writes.
             connection.execute("PRAGMA journal_mode=WAL")
+            # Some builds of SQLite have a weaker default, with which a power cut takes the last changes in
+            # WAL mode.
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -184,6 +189,7 @@ class AgentState:
                 connection.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
             elif version != SCHEMA_VERSION:
                 raise sqlite3.DatabaseError(f"it is of version {version}")
+            # Only the agent, which can put a damaged file aside; `status` need not read all of it each time.
             elif self._holder:
                 _read_all(connection)
         except BaseException:
@@ -198,6 +204,7 @@ class AgentState:
 
         try:
             return self._patiently(ask)
+        # A mistake of ours, which must not pass for a damaged file.
         except sqlite3.ProgrammingError:
             raise
         except sqlite3.DatabaseError as error:

@@ -150,21 +150,26 @@ class Reaper:
             total_frames=row.total_frames,
             finalised=True,
         )
+        # The server answers the same manifest with the version that it has, so this asks whether it has all
+        # of it.
         version = await self._uploader.commit(self._robot_id, place.name, manifest)
         # The server's database is no proof, because its disk may have lost the bytes.
         verified = await verify_stored(
             self._uploader.backend, self._robot_id, place.name, version.version, size_bytes=version.size_bytes
         )
         check_verified(verified, proven)
+        # Only now: hashing and the server's check may take hours, and the tender must go on meanwhile.
         async with _turn(tended):
             await self._delete(tended, proven, version)
         log.info("reclaimed", extra={"dataset": place.name, "freed_bytes": version.size_bytes})
 
     async def _delete(self, tended: Tended, proven: Sequence[BackedUpFile], version: DatasetVersion) -> None:
         place, fingerprint = tended.place, tended.row.fingerprint
+        # The look that counts: from here on the tender does not touch the folder.
         await asyncio.to_thread(check_unchanged, place.folder, proven)
         if not is_deletable(tended.row):
             raise NotProven("the agent has just looked at it, and would not delete it any more")
+        # Of an earlier deletion, after which it was restored: with it `_finish` would do nothing.
         self._receipts[place.root].forget_reclaimed(place.folder.relative_to(place.root).as_posix())
         # Only this is written while the disk is full; for everything else there is space after the deletion.
         await self._datasets.note(
@@ -179,6 +184,7 @@ class Reaper:
         try:
             await asyncio.to_thread(self._finish, tended.row)
         except OSError:
+            # Nothing has gone yet, so it is a dataset like any other again.
             if is_whole(tended.row):
                 await self._datasets.note(tended, state="stored", fingerprint=fingerprint)
             raise
@@ -204,6 +210,7 @@ class Reaper:
         # With the note it has come to its end: what is there now, somebody is bringing back.
         if receipts.is_reclaimed(relative):
             return
+        # Only the files that the agent knows: what somebody has put there since then stays.
         if folder.exists():
             delete(folder, list(self._state.files(row.folder).values()))
         version = row.version or 0
@@ -275,9 +282,12 @@ def prove(place: DatasetPlace, files: dict[str, BackedUpFile], receipts: Receipt
         name = _stored_as(path.relative_to(place.folder).as_posix())
         row = files.get(name)
         receipt = receipts.read(place.relative(name))
+        # Neither is enough by itself: the state may be of another server, the receipts copied with the
+        # folder.
         if row is None or receipt is None:
             raise NotProven(f"{name} has no receipt")
         with open_regular(path) as file:
+            # Around the hashing, so that a file that is written to meanwhile is not taken for proven.
             before = os.fstat(file.fileno())
             found = digest(FileBytes(file.fileno()), before.st_size)
             after = os.fstat(file.fileno())
@@ -302,6 +312,7 @@ def check_unchanged(folder: Path, proven: Sequence[BackedUpFile]) -> None:
         now, row = os.lstat(path), known.pop(path, None)
         if row is None or not row.has_stat(now.st_size, now.st_mtime_ns, now.st_ino):
             raise NotProven(f"{path.relative_to(folder)} was modified while it was being proven")
+    # Whatever was not met above is no longer there; one is enough to say so.
     for path in known:
         raise NotProven(f"{path.relative_to(folder)} was removed while it was being proven")
 
@@ -312,6 +323,7 @@ def check_verified(verified: ServerCheck, files: list[BackedUpFile]) -> None:
         first, more = verified.damaged[0], len(verified.damaged) - 1
         others = f" (and {more} more)" if more else ""
         raise NotStored(f"{first.path} is damaged on the server: {first.damage}{others}")
+    # Files with the same content are one object, which the server reads once.
     objects = len({file.sha256 for file in files})
     if verified.checked != objects:
         raise NotStored(f"the server has read {counted(verified.checked, 'object')} instead of {objects}")

@@ -25,6 +25,7 @@ def _walk(dataset: str, folder: str, found: "hashlib._Hash", depth: int) -> None
         with os.scandir(f"{dataset}/{folder}") as entries:
             ordered = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
+        # A folder that can't be read now looks other than one that can: it is looked at once it can.
         found.update(repr(error.errno).encode())
         return
     for entry in ordered:
@@ -43,5 +44,6 @@ def _walk(dataset: str, folder: str, found: "hashlib._Hash", depth: int) -> None
         except OSError as error:
             found.update(f"\0{error.errno}".encode())
             continue
+        # With ctime and inode: `cp -p` and rsync set the other times as they were.
         facts = f"\0{name}\0{now.st_mode} {now.st_size} {now.st_mtime_ns} {now.st_ctime_ns} {now.st_ino}"
         found.update(facts.encode(errors="surrogateescape"))

@@ -53,6 +53,7 @@ class Snapshot:
 
     def hold(self, files: Iterable[FileSeen]) -> None:
         """Open what may change soon, as far as the limits allow; raises LeftChanged."""
+        # First what is rewritten in place: its old bytes are gone with the next episode, while others stay.
         for file in sorted(files, key=lambda file: not file.path.endswith(REWRITTEN)):
             if len(self._files) + len(self._contents) >= MAX_HELD_FILES:
                 return
@@ -72,6 +73,7 @@ class Snapshot:
         self.check(file)
         if not self._is_worth_holding(file):
             return FileBytes(opened.fileno())
+        # Between two checks, so that no half of a rewrite is kept.
         held = HeldBytes(FileBytes(opened.fileno()).read_at(0, file.size_bytes))
         self.check(file)
         self._contents[file.path] = held
@@ -86,6 +88,7 @@ class Snapshot:
             return
         now = os.fstat(opened.fileno())
         if is_appended_to(file):
+            # Its beginning stays as it was, so what has been appended since does not matter.
             same = now.st_ino == file.inode and now.st_size >= file.size_bytes
         else:
             same = (now.st_size, now.st_mtime_ns, now.st_ino) == file.state

@@ -33,9 +33,11 @@ async def watch(root: Path, changed: Callable[[Path], None], heard: Callable[[bo
         try:
             async for changes in awatch(
                 root,
+                # The default leaves out names that a dataset may have.
                 watch_filter=None,
                 debounce=DEBOUNCE_MS,
                 step=STEP_MS,
+                # One folder of somebody else must not keep all others from being heard of.
                 ignore_permission_denied=True,
             ):
                 told = ""

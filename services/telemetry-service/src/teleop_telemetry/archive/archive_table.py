@@ -51,6 +51,7 @@ SELECT s.id FROM teleop_session s LEFT JOIN session_archive a ON a.session_id = 
  ORDER BY s.id
 """
 
+# In one statement, so that all of it is of one moment, even without a snapshot.
 DESCRIBE = """
 SELECT s.id, s.robot_id, s.next_frame_index, s.status,
        cardinality(s.state_names) AS state_width, cardinality(s.action_names) AS action_width,
@@ -223,6 +224,7 @@ async def describe(connection: Connection, session_id: int) -> EndedSession:
     watermark = row["next_frame_index"]
     account = dict((await measure_frames(connection, session_id)).told)
     in_all = await connection.fetchval(COUNT_FRAMES, session_id)
+    # Each index below the watermark is a frame or a known gap, once; only then may the frames leave.
     if account["committed"] + row["missing"] != watermark or account["duplicates"] or in_all > watermark:
         raise NotAccounted(
             f"session {session_id} has {counted(watermark, 'frame')}, with {row['missing']} recorded as "
@@ -258,6 +260,7 @@ async def note_copy(
     )
     if before is None:
         return set()
+    # What the new copy uses as well stays.
     replaced = {before["about_sha256"]} | (set() if before["shared"] else {before["frames_sha256"]})
     return replaced - {copied.sha256, about_sha256}
 
@@ -306,6 +309,7 @@ async def drop_partition(connection: Connection, part: int) -> int:
     """How many frames have left the database with their partition; raises StillInUse."""
     try:
         frames: int = await connection.fetchval("SELECT drop_frame_partition($1)", part)
+    # The function refuses what is in use; a reader that holds the partition is as good a reason to wait.
     except (asyncpg.ObjectNotInPrerequisiteStateError, asyncpg.DeadlockDetectedError) as error:
         raise StillInUse(str(error)) from error
     return frames

@@ -82,11 +82,13 @@ class Retention:
 
     async def _archive(self, part: int) -> Dropped:
         async with connected(self._pool, timeout_s=QUERY_TIMEOUT_S) as connection:
+            # Copied one by one and noted at once: after a failure the next run goes on with the rest.
             sessions = await archive_table.not_copied(connection, part)
         for session_id in sessions:
             await self._copy(session_id)
         async with connected(self._pool, timeout_s=QUERY_TIMEOUT_S) as connection:
             copies = await archive_table.copies(connection, part)
+        # All of them, also those of earlier runs: the store may have lost one since.
         await self._check_kept(copies)
         async with connected(self._pool, timeout_s=QUERY_TIMEOUT_S) as connection:
             # Somebody may have restored one of them in the meantime.
@@ -109,8 +111,10 @@ class Retention:
             session = await archive_table.describe(connection, session_id)
         copied, about_sha256 = await self._files.copy(session)
         async with transaction(self._pool, timeout_s=QUERY_TIMEOUT_S) as connection:
+            # The copy is durable in the store before its row says so.
             replaced = await archive_table.note_copy(connection, session, copied, about_sha256)
         for sha256 in replaced:
+            # After the row: whoever reads the old copy finds it until then.
             await self._files.store.remove(sha256)
         metrics.SESSIONS_ARCHIVED.inc()
         metrics.FRAMES_ARCHIVED.inc(copied.frames)

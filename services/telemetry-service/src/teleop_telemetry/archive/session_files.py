@@ -107,6 +107,7 @@ class SessionFiles:
     async def frames_file(self, copied: Copied) -> AsyncIterator[Path]:
         """The frames of a session as a Parquet file; raises ObjectMissing, ChecksumMismatch."""
         async with self.store.as_file(copied.sha256) as path:
+            # Each time: frames that only the archive has are worth a read of their file.
             if await asyncio.to_thread(_sha256, path) != copied.sha256:
                 raise ChecksumMismatch(
                     f"the archived frames of session {copied.session_id} are damaged: their "
@@ -123,6 +124,7 @@ class SessionFiles:
         size_bytes = await self.store.append(upload, 0, parts, limit=MAX_FILE_BYTES)
         sha256 = await self.store.digest(upload)
         await self.store.finish(upload, sha256=sha256, size_bytes=size_bytes)
+        # The object has its own place by now.
         await self.store.discard(upload)
         await self.store.name(name, sha256)
         return sha256, size_bytes
@@ -145,6 +147,7 @@ def _stored(reader: FrameReader, session: EndedSession) -> Iterator[pa.Table]:
 
 def _compare(path: Path, reader: FrameReader, session: EndedSession) -> None:
     frames = 0
+    # Both in the same blocks, so that neither is in memory as a whole.
     for copied, stored in zip(read_in_blocks(path), _stored(reader, session), strict=True):
         frames += copied.num_rows
         if not bits_of(copied).equals(bits_of(from_file(stored))):

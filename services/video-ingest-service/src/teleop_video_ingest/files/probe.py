@@ -83,6 +83,7 @@ class _Worker:
                 *WORKER,
                 stdin=theirs.fileno(),
                 stdout=asyncio.subprocess.PIPE,
+                # FFmpeg writes what it thinks of a file; a hostile one could fill the log.
                 stderr=asyncio.subprocess.DEVNULL,
                 limit=MAX_ANSWER_BYTES,
                 start_new_session=True,
@@ -90,6 +91,8 @@ class _Worker:
             )
         worker = cls(process, ours)
         try:
+            # Its first answer is on sound video that it brings along: a broken FFmpeg must not condemn every
+            # file.
             control = await worker._answer()
             worker.missing = control.missing
             if control.problem is not None:
@@ -253,6 +256,7 @@ class Prober:
                 died = death
                 log.warning("a probe died", path=path.name, reason=str(death))
                 PROBES.labels("died").inc()
+            # What took too long once will again, and would keep the turn from others twice.
             if died.late:
                 break
         slow = died.late and died.verdict and question.cpu_s < MAX_CPU_S

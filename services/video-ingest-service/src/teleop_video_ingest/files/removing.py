@@ -26,6 +26,7 @@ async def remove_video(pool: Pool, store: Store, video_id: int) -> None:
     """
     async with transaction(pool, timeout_s=WRITE_TIMEOUT_S) as connection:
         path = (await get_chunk(connection, video_id))["file_path"]
+        # The chunk may be being sent again at this moment, to the same path.
         await lock_path(connection, path)
         if not await remove_chunk(connection, video_id):
             raise FramesTold(field="video_id")

@@ -65,6 +65,8 @@ class FileEraser:
             if not await erasure_table.is_session(connection, share):
                 return
             objects = await erasure_table.objects_of_session(connection, session_id)
+            # In one transaction with the look, and before any row goes: afterwards nobody could tell which
+            # they were.
             await share.add_pending(connection, objects)
         while await self._erase_chunks(share, session_id):
             pass
@@ -75,6 +77,8 @@ class FileEraser:
         async with transaction(self._pool, timeout_s=STEP_TIMEOUT_S) as connection:
             chunks = await erasure_table.some_chunks(connection, session_id, TOGETHER)
             for chunk in chunks:
+                # The row goes with its note and name: rolled back, the next step finds the row again and
+                # repeats both.
                 await erasure_table.delete_chunk(connection, chunk["id"])
                 await forget_note(self._store, chunk["file_path"])
                 await self._store.unname(chunk["file_path"])
@@ -89,7 +93,9 @@ class FileEraser:
             try:
                 note = msgspec.json.decode(zlib.decompress(content), type=ChunkNote)
             except (zlib.error, *DECODE_ERRORS):
+                # It is no note of this release: its object is found without a row by the sweep.
                 continue
+            # Numbers of sessions may be used anew by another database; the stream is the session's own name.
             if note.stream != share.stream_id:
                 continue
             async with connected(self._pool, timeout_s=STEP_TIMEOUT_S) as connection:

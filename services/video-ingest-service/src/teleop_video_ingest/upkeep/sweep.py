@@ -1,10 +1,9 @@
 """Keeps the store tidy, in one replica at a time.
 
 - It removes expired uploads, including those that only a lost state of the database knew.
-- A recording of fifty episodes would keep fifty copies of its growing videos.
-Therefore it keeps only the newest
-  few of each recording's unfinalised versions and of each file's revisions, and removes objects without
-  references. What no later version is known to contain stays, even if its name is used again.
+- A recording of fifty episodes would keep fifty copies of its growing videos. Therefore it keeps only the
+  newest few of each recording's unfinalised versions and of each file's revisions, and removes objects
+  without references. What no later version is known to contain stays, even if its name is used again.
 - Objects without a row come from a process that died between the two, or from a database that knew more than
   this one. They get a row, and stay until somebody claims them or an operator removes them (`unclaimed`).
 - Rows without an object are damage, and are reported.
@@ -121,8 +120,10 @@ async def report_missing(connection: Connection, pool: Pool, store: Store, befor
     """Report as damage what `list_store` has not found of the rows older than `before`; how many."""
     missing = 0
     for sha256, size_bytes in await sweep_table.not_as_listed(connection, before):
+        # The listing may be older than the object: it is asked once more.
         found = await store.size(sha256)
         if found != size_bytes:
+            # Before each report: a disk that is unmounted in the middle of a sweep makes nothing lost.
             await store.check_owner()
             await report_damage(
                 pool, sha256, MISSING if found is None else f"it has {found} bytes, not {size_bytes}"
