@@ -51,6 +51,7 @@ def find_datasets(root: Path, refused: Callable[[OSError], None] = lambda _error
 def _find(folder: Path, depth: int, refused: Callable[[OSError], None]) -> Iterator[Path]:
     try:
         if _is_file(folder / INFO):
+            # A dataset contains no dataset, so this is not searched any deeper.
             yield folder
             return
         with os.scandir(folder) as entries:

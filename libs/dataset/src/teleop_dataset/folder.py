@@ -266,6 +266,7 @@ class _Listing:
                 self.skip(path, f"deeper than {MAX_PATH_PARTS} folders")
         elif not entry.is_file():
             self.skip(path, "neither a file nor a folder")
+        # As many as the server takes; each that is left out is named, for the folder is not safe then.
         elif len(self.found) == MAX_DATASET_FILES:
             self.skip(path, f"one of more than {MAX_DATASET_FILES} files")
         else:
@@ -281,6 +282,7 @@ def _look_into(
     seen = FileSeen(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
     if known and known.state == seen.state and known.changed_ns == seen.changed_ns:
         settled = now_ns - max(seen.mtime_ns, seen.changed_ns) > _CLOCK_TICK_NS
+        # Without content there was nothing to read, so there is nothing to read again.
         if settled or known.content is None:
             return known
     own_path = seen.own_path
@@ -296,6 +298,7 @@ def _look_into(
 def open_regular(path: Path) -> BinaryIO:
     """Opens the file for reading; raises OSError if it is something else by now, for example a symbolic
     link."""
+    # O_NONBLOCK: opening a pipe that has taken the file's place would wait for its writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -327,6 +330,7 @@ def _read_info(dataset: Path, files: Mapping[str, FileSeen]) -> tuple[Info | Non
         return None, f"there is no {INFO}"
     try:
         with open_regular(dataset / INFO) as file:
+            # One more than allowed shows that there is more, without reading it.
             encoded = file.read(MAX_DOCUMENT_BYTES + 1)
         if len(encoded) > MAX_DOCUMENT_BYTES:
             return None, f"{INFO} has more than {MAX_DOCUMENT_BYTES} bytes"

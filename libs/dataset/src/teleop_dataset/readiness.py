@@ -81,6 +81,7 @@ def judge(
     if changing := _changing(seen, recorders):
         return Verdict(Readiness.BUSY, f"{changing} is being written")
     still_ns = unchanged_ns(seen, recorders, now_ns)
+    # Even a complete dataset: stats.json may be half written.
     if still_ns < DEBOUNCE_NS:
         return Verdict(Readiness.BUSY, "it has just changed")
     unfinished = what_is_unfinished(seen)
@@ -93,6 +94,7 @@ def judge(
     if stranger is not None:
         return _recording(seen, unfinished or f"{stranger} is being written", saved_episodes, still_ns)
     why = unfinished or f"{_encoding(seen)[0]}/ is still there"
+    # A process that holds a Parquet file open lives, however long it has been silent.
     if quiet and not seen.writers:
         reason = f"{why}; nothing has changed for {still_ns // SECOND_NS} seconds and no process writes to it"
         if seen.writers is None:
@@ -119,6 +121,7 @@ def _recording(seen: DatasetSeen, why: str, saved_episodes: int, still_ns: int) 
     """The verdict on a dataset that somebody is still writing."""
     if seen.info is None:
         return Verdict(Readiness.BUSY, seen.info_problem)
+    # Between two saved episodes a backup would hold nothing new, or half an episode.
     if seen.info.total_episodes in (0, saved_episodes):
         return Verdict(Readiness.BUSY, f"all saved episodes are backed up; {why}")
     for file, video in seen.videos():
@@ -127,6 +130,7 @@ def _recording(seen: DatasetSeen, why: str, saved_episodes: int, still_ns: int) 
     if not seen.tables("data"):
         return Verdict(Readiness.BUSY, "the data files are not there yet")
     flags = _flags(seen)
+    # Fewer pictures than rows: the encoder may only be late.
     if flags and still_ns < LATE_VIDEO_NS:
         return Verdict(Readiness.BUSY, flags[0])
     reason = f"{counted(seen.info.total_episodes, 'episode')} saved, {saved_episodes} backed up"

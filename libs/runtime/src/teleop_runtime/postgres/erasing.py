@@ -53,6 +53,7 @@ SELECT e.id, e.session_id, e.stream_id, e.robot_id, e.dataset
                         WHERE other.erasure_id = e.id AND other.service <> $1 AND other.done_at IS NULL))
  ORDER BY e.id
 """
+# The stream is the session's own name, whatever number a restored database gives it.
 OF_STREAM = "SELECT session_id, robot_id, asked_by, asked_at FROM erasure WHERE stream_id = $1"
 # A number stands for the session that has it now.
 OF_NUMBER = """
@@ -140,6 +141,7 @@ class Erasing:
                 failed = [await self._try(connection, Share(self._service, *row)) for row in rows]
             finally:
                 await connection.execute(UNLOCK, self._service)
+        # Only now: one session that can't be erased must not keep the others.
         for error in failed:
             if error is not None:
                 raise error

@@ -73,6 +73,7 @@ async def _connect(database_url: str, max_size: int) -> Pool:
                 max_size=max_size,
                 timeout=CONNECT_TIMEOUT_S,
                 init=_prepare,
+                # asyncpg's own reset would also undo the settings that every session needs.
                 reset=_prepare_again,
             )
         except (OSError, asyncpg.PostgresError, TimeoutError) as error:
@@ -101,6 +102,7 @@ async def _refuse_shared_sessions(database_url: str) -> None:
         await _prepare(first)
         pids = {await each.fetchval("SELECT pg_backend_pid()") for each in (first, second)}
         durable = await first.fetchval("SELECT current_setting('synchronous_commit')")
+    # Two clients with one server process: the second got the first one's session.
     if len(pids) == 1:
         raise CannotStart(SHARED_SESSIONS)
     if durable not in DURABLE:
@@ -118,6 +120,7 @@ async def _plainly_connected(database_url: str) -> AsyncIterator["asyncpg.Connec
     try:
         yield connection
     finally:
+        # Not closed in order: a server that hangs would not answer the goodbye.
         connection.terminate()
 
 
@@ -169,6 +172,7 @@ async def connected(pool: Pool, *, timeout_s: float) -> AsyncIterator[Connection
             await soon(connection.execute("SELECT"))
             async with asyncio.timeout(timeout_s):
                 yield connection
+        # The database has answered, or we refuse something ourselves: the connection is sound.
         except (asyncpg.PostgresError, BackendError) as error:
             if isinstance(error, asyncpg.DiskFullError):
                 _note_full(pool)
@@ -187,6 +191,7 @@ async def _acquired(pool: Pool, timeout_s: float) -> AsyncIterator[Connection]:
     """
     try:
         connection = await _acquire(pool, timeout_s)
+    # They say already what is the matter.
     except (ConnectionError, TimeoutError):
         raise
     except OSError as error:
@@ -223,6 +228,7 @@ async def transaction(pool: Pool, *, timeout_s: float, snapshot: bool = False) -
         try:
             yield connection
             await connection.execute("COMMIT")
+        # For anything else, `connected` ends the connection, and the server rolls back by itself.
         except (asyncpg.PostgresError, BackendError):
             await _roll_back(connection)
             raise

@@ -35,8 +35,10 @@ class Pulse:
         DatabaseSilent         it says nothing in time
         ConnectionError        it can't be reached
         """
+        # A hundred waiting requests cost a server in trouble one connection, not a hundred.
         if self._asked is None or self._asked.done():
             self._asked = asyncio.create_task(_ask(self._database_url))
+        # Whoever stops waiting must not end the question of the others.
         return await asyncio.shield(self._asked)
 
 
@@ -47,6 +49,7 @@ async def _ask(database_url: str) -> Exception | None:
         return error
     except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         return ConnectionError(f"the database can't be reached: {error}")
+    # It answered; a polite end would be one more question.
     connection.terminate()
     return None
 
@@ -99,6 +102,7 @@ async def patiently[T](
         return coming.result()
     except BaseException:
         awaited = False
+        # It may have come in the same moment; kept by nobody, it would be lost to the pool.
         if not coming.cancel() and not coming.cancelled() and coming.exception() is None:
             await give_back(coming.result())
         coming.add_done_callback(hear)

@@ -160,6 +160,7 @@ class HttpConnection(HttpToolsProtocol):
             return
         in_head = self._begun
         super().data_received(data)
+        # Still in the head after all of this data: it has grown by it.
         if in_head and self._begun and not self._refused:
             # What the parser has taken of a header that has not ended is told by nobody else.
             self._head_bytes += len(data)

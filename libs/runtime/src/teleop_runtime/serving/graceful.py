@@ -31,9 +31,11 @@ def end_in_time() -> None:
 
     def end() -> None:
         log.error("not everything finished in time", end_within_s=END_WITHIN_S)
+        # Not `sys.exit`, which waits for the very threads that hang.
         os._exit(EXIT_BY_FORCE)
 
     timer = threading.Timer(END_WITHIN_S, end)
+    # An orderly end must not wait for it.
     timer.daemon = True
     timer.start()
 
@@ -72,6 +74,7 @@ def start_ends_when_asked() -> Iterator[None]:
 
     def handle(go_on: Callable[[], None]) -> None:
         end_in_time()
+        # A signal's handler runs between any two instructions; only this call is safe there.
         loop.call_soon_threadsafe(starting.cancel)
         go_on()
 
@@ -100,6 +103,7 @@ def drain_before_exit(drain: Callable[[], Awaitable[None]]) -> Iterator[None]:
 
     def handle(go_on: Callable[[], None]) -> None:
         nonlocal asked
+        # A person who presses Ctrl-C twice means it.
         if asked:
             go_on()
         else:

@@ -78,6 +78,7 @@ class Tokens(Protocol):
 def check_address(scope: Scope) -> None:
     """Raise Unauthorized if the address holds a token: proxies, browsers and shells keep addresses."""
     query: bytes = scope.get("query_string", b"")
+    # Unquoted, as a token with an escaped underscore is the same token.
     if holds_token(scope["path"]) or (query and holds_token(unquote(query.decode("latin-1")))):
         raise Unauthorized(
             "a token must not be a part of an address, because addresses are kept in many places",
@@ -93,6 +94,7 @@ def shown_token(connection: HTTPConnection) -> str | None:
     shown = []
     for header in connection.headers.getlist("authorization"):
         scheme, _, credentials = header.strip().partition(" ")
+        # An empty header comes from a script whose variable is not set: it must not be let in as nobody.
         if scheme.lower() in ("bearer", ""):
             shown.append(credentials.strip())
     if connection.scope["type"] == "websocket":
@@ -133,6 +135,7 @@ async def admit(connection: HTTPConnection, needs: Need, own_check: bool) -> Pri
         if caller.robot_ids is not None:
             await _check_robots(connection, caller, own_check)
     except BackendError as error:
+        # Refusals by a limit have a line of their own, and not one for each.
         if error.status in (401, 403):
             address = connection.client.host if connection.client else None
             path = connection.scope["path"]
@@ -156,12 +159,14 @@ async def _identify_few(connection: HTTPConnection, needs: Need) -> Principal:
     try:
         shown = _shown(connection)
         if shown.key is not None:
+            # Before the database is asked, so that guessing costs it nothing.
             limits.check_shown(shown.key, address, now_s)
         try:
             caller = await _identify(connection, needs, shown)
         except Unauthorized:
             limits.count_stranger(address, now_s)
             raise
+        # Whoever was let in once is not held off by the guesses of others from the same address.
         if shown.key is not None and _can_end(caller):
             limits.note_known(shown.key)
         if needs != "send":
@@ -245,6 +250,7 @@ def guard(endpoint: HttpEndpoint, needs: Need, own_check: bool) -> HttpEndpoint:
         if _can_end(caller):
             setattr(request.state, STILL_ADMITTED, still.check)
         response = await endpoint(request)
+        # After the endpoint: what was refused, or failed, has changed nothing.
         if needs in AUDITED and request.method not in READING and response.status_code < 400:
             subject = getattr(request.state, "subject", request.url.path)
             await note(request, caller, endpoint.__name__, subject)
@@ -324,6 +330,7 @@ class _WhileAdmitted(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_checked(message: Message) -> None:
+            # The last part goes in any case: a check in front of it could cut a whole answer.
             if message.get("more_body"):
                 await self._still.check()
             await send(message)
@@ -370,6 +377,7 @@ async def _events_while_valid[Event](
         for each in waiting:
             each.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+        # So that what it holds, a connection to the database for example, is freed now.
         if isinstance(iterator, AsyncGenerator):
             await iterator.aclose()
 

@@ -48,6 +48,7 @@ class Pusher:
             del self._interrupted[export_id]
         gave_up = BackendError(f"gave up after {MAX_ATTEMPTS} unfinished attempts")
         claim = await self._pushes.claim(export_id, as_problem(gave_up))
+        # It was cancelled, or another worker has it.
         if claim is None:
             return
         try:

@@ -120,6 +120,7 @@ class CameraTrack:
                 self._footage = None
 
     def _open(self, session_id: int) -> CameraPictures:
+        # Episodes come session by session, so one session's video is known at a time.
         if self._footage is None or self._session != session_id:
             if self._footage is not None:
                 self._footage.close()
@@ -147,6 +148,7 @@ class CameraTrack:
             matched = match(
                 footage.pictures, index=index, sample_us=rows.sample_us[within], loop_fps=source.fps
             )
+            # The plan left out frames without a picture; since then a chunk was removed.
             if (matched.number < 0).any():
                 raise RecordingChanged(
                     f"session {piece.session_id} no longer has a picture of camera "
@@ -158,6 +160,7 @@ class CameraTrack:
     def _account(self, session_id: int, matched: Matched) -> None:
         different = np.unique(matched.number)
         seen = self._seen[session_id]
+        # A picture that several rows show was recorded once, and is counted once.
         self._used += int(np.count_nonzero(~seen[different]))
         seen[different] = True
         self._stood_in += int(np.count_nonzero(matched.cause))
@@ -187,6 +190,7 @@ class CameraTrack:
                     raise BackendError(f"the re-encoded video can't be used: {again.obstacle}")
                 return self._series.add([whole], again)
         finally:
+            # Verification refuses a file that no dataset has.
             self._scratch.unlink(missing_ok=True)
 
     def _followed(

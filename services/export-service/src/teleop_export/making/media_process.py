@@ -43,7 +43,9 @@ class MediaProcess:
                 WORKER,
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
+                # FFmpeg says there what it thinks of files, and a hostile one makes it say much.
                 stderr=subprocess.DEVNULL,
+                # A Ctrl-C in the terminal is for this process, which then ends the other in order.
                 start_new_session=True,
                 env=worker_environment(),
             )
@@ -68,6 +70,7 @@ class MediaProcess:
             except TimeoutError:
                 self.end()
                 raise MediaEnded("the process that decodes video gave no answer") from None
+            # It has ended: how, its exit code says.
             except OSError:
                 received = None
             if received is None:
@@ -101,6 +104,7 @@ class MediaProcess:
             self._process.wait(ENDS_WITHIN_S)
         code = self._process.poll()
         self.end()
+        # A crash of the decoder is the file's fault, and comes again; anything else may pass.
         if code is not None and -code in OF_THE_DECODER:
             return VideoUnreadable(f"the decoder crashed on a picture ({cause_of(code)})")
         why = "hangs" if code is None else f"ended ({cause_of(code)})"
@@ -192,6 +196,7 @@ class MediaPool:
             self._tell(media.missing or [])
             yield media
         finally:
+            # Also a process that works: it has read files of one export, and serves no other.
             media.end()
             self._replace()
 

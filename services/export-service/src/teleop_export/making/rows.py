@@ -69,6 +69,7 @@ def choose_rows(fetched: Fetched, which: Which, *, fps: int) -> Rows:
     """
     frames = fetched.frames
     sample_us = frames.column("timestamp").cast(pa.int64()).to_numpy()
+    # A frame whose observation is an earlier frame's would show the robot twice in one place.
     meant = frames.column("observation_age_us").is_null().to_numpy() | which.repeated
     meant &= acted(frames.column("action")) | which.unacted
     index = frames.column("frame_index").to_numpy()
@@ -85,6 +86,7 @@ def choose_rows(fetched: Fetched, which: Which, *, fps: int) -> Rows:
         tasks.append(_tasks(piece, ours[offsets[chosen.positions]]))
         begin += piece.frames
     taken = np.concatenate(every)
+    # Usually each frame becomes a row, and copying all of them would take as much memory again.
     rows = frames if len(taken) == len(frames) else frames.take(pa.array(taken))
     return Rows(rows, lengths, sample_us[taken], times, tasks)
 
@@ -115,6 +117,7 @@ def with_ages(
     """The rows' frames with the columns of ages that the dataset has."""
     table = rows.frames
     if observation_age:
+        # No age in the database means that the observation is the frame's own.
         age_us = table.column("observation_age_us").fill_null(0).to_numpy()
         table = table.append_column(OBSERVATION_AGE, _vectors((age_us * MS_PER_US)[:, None]))
     if picture_age and shown:

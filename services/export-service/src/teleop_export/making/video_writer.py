@@ -199,6 +199,7 @@ class VideoSeries:
     def _fits(self, file: Mp4Writer, looked: CopyCheck) -> bool:
         """Whether an episode can follow in the open file."""
         alike = looked.extradata == self._extradata
+        # A streaming-safe dataset has one file for each camera, whatever its size.
         if self._limits.one_file:
             if not alike:
                 raise NotStreamable(
@@ -222,6 +223,7 @@ class VideoSeries:
         self._file_bytes = 0
         self._last = None
         self.files += 1
+        # The tables stand before the pictures, and their place is fixed when the file begins.
         likely = int(MORE_ROOM * self._limits.video_bytes * looked.pictures / looked.size_bytes)
         return Mp4Writer(
             path,

@@ -123,6 +123,7 @@ def build_raw(
     for session in order.sessions:
         _write(root, order, session, reader, chunks, files, media, partial(_tell, watch, done, total))
         done += session.committed + _pictures(session)
+    # Whoever watches sees it end at all of it.
     watch("data", total, total)
     (root / README).write_text(ABOUT_PARQUET if order.format == "parquet" else ABOUT_MCAP, "utf-8")
     (root / REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(order.report), indent=4))
@@ -157,6 +158,7 @@ def _write(
     with ExitStack() as stack:
 
         def opened(camera: str, ids: Sequence[int]) -> CameraPictures:
+            # A process for each camera, ended with the session: what a file does to it reaches no other.
             opening = stack.enter_context(media.lend(None)).open
             read = CameraPictures.read(chunks, files, opening, session.session_id, camera, ids)
             return stack.enter_context(closing(read))

@@ -130,5 +130,6 @@ def _flat(table: pa.Table, schema: pa.Schema, session: RawSession) -> pa.Table:
 
 def _joints(table: pa.Table, key: str, names: Sequence[str]) -> list[pa.Array]:
     values = table.column(key).combine_chunks()
+    # One view for all joints, instead of a list for each row.
     flat = values.flatten().to_numpy().reshape(table.num_rows, len(names))
     return [pa.array(flat[:, joint]) for joint in range(len(names))]

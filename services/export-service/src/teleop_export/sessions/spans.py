@@ -50,6 +50,7 @@ def spans_of(session: Session, choice: Choice, *, labelled: bool = True) -> Iter
     labelled  reasons may tell what was judged of episodes that are left out
     """
     task = session.task or DEFAULT_TASK
+    # Nobody has marked episodes: the session as a whole is one.
     if not session.episodes:
         whole = ((0, task),)
         reason = _reason(None, whole, session.judged, choice, labelled)
@@ -95,6 +96,7 @@ def _reason(
     label = outcome or "unlabelled"
     if label not in choice.outcomes:
         return f"outcome not requested: {label}"
+    # Each task once, in the order of the episode; a set would change the text from run to run.
     names = dict.fromkeys(task for _, task in tasks)
     if choice.task is not None and choice.task not in names:
         return f"task not requested: {', '.join(names)}"

@@ -59,6 +59,7 @@ class Run(Struct, frozen=True, gc=False):
     def between(self, first: int, end: int) -> "Run | None":
         """The part within `first` to `end - 1`, None if there is none."""
         first, end = max(first, self.first), min(end, self.end)
+        # Nearly always: nothing is copied then.
         if (first, end) == (self.first, self.end):
             return self
         if first >= end:
@@ -209,6 +210,7 @@ def block_of_batch(
 
 def merge_blocks(blocks: Sequence[FrameBlock]) -> FrameBlock:
     """Joins blocks that follow each other into one."""
+    # Nearly always, at the usual rates.
     if len(blocks) == 1:
         return blocks[0]
     return FrameBlock(
@@ -235,6 +237,7 @@ def extra_text(content: dict[str, Any], name: str) -> str:
             field=name,
             limit=MAX_EXTRA_BYTES,
         )
+    # JSON may have it, PostgreSQL's jsonb refuses it, and would refuse the commit of all robots.
     if NUL_ESCAPE.search(text):
         raise BadMessage(f"{name} holds a NUL character", field=name)
     return text.decode()
@@ -256,6 +259,7 @@ def _block_of_gap(batch: Batch) -> FrameBlock:
 def _beyond(batch: Batch, columns: Mapping[int, Column]) -> dict[int, FrameExtras]:
     """By frame index; raises BadMessage naming the field."""
     for name in BEYOND:
+        # An index beyond the batch would name another frame, of a later batch.
         for offset in getattr(batch, name):
             if not 0 <= offset < batch.count:
                 raise BadMessage(f"{name} speaks of frame {offset} of {batch.count}", field=name)

@@ -17,6 +17,7 @@ COLUMNS = pa.schema(
     [
         pa.field("session_id", pa.int64()),
         pa.field("frame_index", pa.int64()),
+        # Without a zone: pgpq writes the same eight bytes, which PostgreSQL takes for UTC.
         pa.field("timestamp", pa.timestamp("us")),
         pa.field("state", pa.list_(pa.float32())),
         pa.field("action", pa.list_(pa.float32())),
@@ -73,6 +74,7 @@ def quarantine(blocks: Sequence[FrameBlock]) -> list[FrameBlock]:
     if not runs:
         return list(blocks)
     timestamps = _timestamps(runs)
+    # One look at all robots' times together; only if one is wrong does it matter whose.
     if timestamps.min() >= FIRST_US and timestamps.max() <= LAST_US:
         return list(blocks)
     return [_without_culprits(block) for block in blocks]
@@ -119,6 +121,7 @@ def _arrow(kind: pa.DataType, values: NDArray[Any]) -> pa.Array:
 def _beyond_columns(blocks: Sequence[FrameBlock], rows: int) -> list[pa.Array]:
     """The columns that are empty for most frames."""
     kinds = {name: COLUMNS.field(name).type for name in FrameExtras.__struct_fields__}
+    # Nearly always: no Python object is made for a row then.
     if not any(block.beyond for block in blocks):
         return [pa.nulls(rows, kind) for kind in kinds.values()]
     beyond = [

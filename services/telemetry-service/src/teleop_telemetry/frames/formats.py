@@ -23,6 +23,7 @@ FORMATS = {
 NOT_FINITE_JSON = {inf: "Infinity", -inf: "-Infinity"}
 NOT_FINITE_CSV = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
+# What browsers and curl ask for when they do not care.
 FAMILIES = {
     "": "application/json",
     "*/*": "application/json",
@@ -38,6 +39,7 @@ def choose_format(accept: str) -> str | None:
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
         quality = _quality(parameters)
         media_type = FAMILIES.get(name, name)
+        # Of equal ones the first counts; a quality of 0 refuses.
         if media_type in FORMATS and quality > (found[0] if found else 0):
             found = (quality, media_type)
     return found and found[1]
@@ -108,6 +110,7 @@ def _csv(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[bytes]:
     yield ",".join(map(_quoted, schema.names)).encode() + b"\n"
     for table in tables:
         cells = [_csv_cells(column) for column in table.columns]
+        # Column by column in Arrow, not row by row in Python.
         lines = pc.binary_join_element_wise(*cells, ",", null_handling="replace", null_replacement="")
         yield "".join(f"{line}\n" for line in lines.to_pylist()).encode()
 
@@ -194,10 +197,12 @@ class _Sink:
         self._pieces: list[bytes] = []
 
     def write(self, piece: bytes) -> int:
+        # A copy, because Arrow may use the buffer again.
         self._pieces.append(bytes(piece))
         return len(piece)
 
     def take(self) -> bytes:
+        # What a writer keeps until the end, Parquet's footer for example, comes with the last piece.
         taken = b"".join(self._pieces)
         self._pieces.clear()
         return taken
