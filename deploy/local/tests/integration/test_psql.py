@@ -1,16 +1,18 @@
 """People read the database of a running backend."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import adbc_driver_postgresql.dbapi as postgresql
+import duckdb
 import pandas
 import psycopg
 import pytest
+import sqlalchemy
 from teleop_backend.postgres import EmbeddedPostgres
 from teleop_backend.reading import prepare_reader
 from teleop_schema.migrate import migrate
@@ -25,6 +27,11 @@ SELECT gen_random_uuid(), robot_id, 'so101', now(), 60, '{gripper.pos}', '{gripp
   FROM robot
 """
 COMMAND = Path(sys.executable).with_name("lerobot-backend")
+DOCUMENTS = Path(__file__).parents[4] / "docs"
+# In the one block that needs an extension of DuckDB.
+ATTACH = "INSTALL postgres"
+TIME_RANGE = "'2026-01-01T11:00:00Z' AND '2026-01-01T13:00:00Z'"
+JOINTS = ["observation.gripper.pos", "action.gripper.pos"]
 
 
 @pytest.fixture(scope="module")
@@ -124,15 +131,81 @@ def test_a_port_lets_the_reader_in_with_its_password(folder, server):
         server.start()
 
 
-def test_pandas_reads_a_session_by_the_address(folder, server):
-    """With a column per joint, in the types of the database."""
+@pytest.fixture(scope="module")
+def dsn(folder, server) -> str:
+    """The address for other tools; session 1 has a frame, and its view."""
     with psycopg.connect(server.url()) as connection:
         connection.execute(SESSION)
         connection.execute("INSERT INTO teleop_frame VALUES (1, 0, '2026-01-01 12:00+0', '{1.5}', '{-0.1}')")
-    with postgresql.connect(psql(folder, "--dsn").stdout.strip()) as connection:
-        connection.execute("SELECT make_session_view(1)").close()
-        connection.commit()
-        frames = pandas.read_sql("SELECT * FROM session_1", connection)
-    assert frames["timestamp"].tolist() == [pandas.Timestamp("2026-01-01 12:00", tz="UTC")]
-    assert frames["observation.gripper.pos"].dtype == frames["action.gripper.pos"].dtype == "float32"
-    assert frames["observation.gripper.pos"].tolist() == [1.5]
+    address = psql(folder, "--dsn").stdout.strip()
+    with psycopg.connect(address) as connection:
+        connection.execute("SELECT make_session_view(1)")
+    return address
+
+
+def blocks(document: str, kind: str, after: str = "") -> list[str]:
+    """The code of that kind in a document, as it stands there; of all, or of what is below a heading."""
+    text = (
+        (DOCUMENTS / document).read_text().partition(after)[2]
+        if after
+        else (DOCUMENTS / document).read_text()
+    )
+    return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_pandas_polars_duckdb_and_sqlalchemy_read_a_session(dsn, capsys):
+    """By the lines of the document, one after the other, which give what was recorded."""
+    known = {"dsn": dsn}
+    read = {}
+    for code in blocks("howto/sql.md", "python"):
+        if ATTACH in code:
+            exec("import duckdb", known)
+            continue
+        exec(code, known)
+        read[type(known["frames"]).__module__.partition(".")[0]] = known["frames"]
+    pandas_frames = read["pandas"]
+    assert pandas_frames["timestamp"].tolist() == [pandas.Timestamp("2026-01-01 12:00", tz="UTC")]
+    assert [pandas_frames[name].dtype for name in JOINTS] == ["float32", "float32"]
+    assert pandas_frames[JOINTS[0]].tolist() == [1.5]
+    assert read["polars"][JOINTS[0]].to_list() == read["pyarrow"][JOINTS[0]].to_pylist() == [1.5]
+    assert re.search(r"NULL\W+1\.5\b", capsys.readouterr().out)
+    with known["engine"].connect() as connection:
+        found = connection.execute(sqlalchemy.text(f'SELECT "{JOINTS[0]}" FROM session_1')).scalars().all()
+    known["engine"].dispose()
+    assert found == [1.5]
+
+
+def test_duckdb_attaches_the_database(dsn, capsys):
+    """By the lines of the document."""
+    (code,) = (each for each in blocks("howto/sql.md", "python") if ATTACH in each)
+    try:
+        exec(code, {"dsn": dsn})
+    except (duckdb.IOException, duckdb.HTTPException) as error:
+        if "extension" not in str(error):
+            raise
+        pytest.skip("DuckDB's extension for PostgreSQL can't be downloaded here")
+    assert re.search(r"NULL\W+1\.5\b", capsys.readouterr().out)
+
+
+def test_grafana_draws_joints_and_rates(dsn):
+    """By the queries of the document; the macro is what Grafana makes of it."""
+    found = []
+    for query in blocks("howto/sql.md", "", after="## Grafana"):
+        if "$__timeFilter" in query:
+            made = re.sub(
+                r"\$__timeFilter\((.+?)\)",
+                r"\1 BETWEEN '2026-01-01T11:00:00Z' AND '2026-01-01T13:00:00Z'",
+                query,
+            )
+            with psycopg.connect(dsn) as connection:
+                found.append([row[1:] for row in connection.execute(made)])
+    assert found == [[(1.5, pytest.approx(-0.1))], [(1,)]]
+
+
+def test_every_example_of_the_tables_can_be_asked(dsn):
+    """As the reader."""
+    examples = blocks("tables.md", "sql")
+    assert len(examples) > 3
+    with psycopg.connect(dsn) as connection:
+        for example in examples:
+            connection.execute(example)
