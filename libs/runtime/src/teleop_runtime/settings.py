@@ -173,7 +173,7 @@ class ProcessSettings(BaseSettings):
 
     @property
     def known_as(self) -> frozenset[str]:
-        """Names of this backend that its operator has named."""
+        """Names of this backend that its admin has named."""
         return read_names(self.names or "")
 
     @property

@@ -83,14 +83,14 @@ class ProtocolViolation(BackendError):
 class UnknownSubprotocol(ProtocolViolation):
     """The client speaks only versions of the protocol that this server does not know."""
 
-    code, retryable = "unknown_subprotocol", True  # an operator can update the backend
+    code, retryable = "unknown_subprotocol", True  # an admin can update the backend
 
 
 class UpgradeRequired(BackendError):
     """This address is for WebSocket only."""
 
     code, status, close_code = "upgrade_required", 426, 1002
-    retryable = True  # an operator can let the proxy pass the handshake on
+    retryable = True  # an admin can let the proxy pass the handshake on
 
 
 class SessionMismatch(BackendError):
@@ -141,7 +141,7 @@ class MethodNotAllowed(BackendError):
     """This address does not take that method."""
 
     code, status, close_code = "method_not_allowed", 405, 1008
-    # An operator can route requests elsewhere, or update a backend that is older than the address.
+    # An admin can route requests elsewhere, or update a backend that is older than the address.
     retryable = True
 
 
@@ -184,7 +184,7 @@ class ArchiveLost(NotFound):
 class SessionArchived(Conflict):
     """The session's frames have left the database for the archive."""
 
-    code, status, retryable = "session_archived", 410, True  # an operator can restore the frames
+    code, status, retryable = "session_archived", 410, True  # an admin can restore the frames
 
 
 class SessionErased(Conflict):
@@ -203,7 +203,7 @@ class Forbidden(BackendError):
     """This caller may not do that."""
 
     code, status, close_code = "forbidden", 403, 1008
-    retryable = True  # an operator can allow it
+    retryable = True  # an admin can allow it
 
 
 class Unauthorized(BackendError):
@@ -224,7 +224,7 @@ class HttpsNeeded(Forbidden):
     """This backend is on the internet, and answers nobody who has come without HTTPS."""
 
     code, status, close_code = "https_needed", 403, 1008
-    retryable = True  # an operator can let the proxy say that the client has come by HTTPS
+    retryable = True  # an admin can let the proxy say that the client has come by HTTPS
 
 
 class EnrolmentFailed(Forbidden):

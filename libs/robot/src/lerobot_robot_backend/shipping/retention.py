@@ -34,7 +34,7 @@ from lerobot_robot_backend.video.files import (
     remove_video,
 )
 
-# A day is what an operator may need to restore a lost database; robots then send what is missing in it.
+# A day is what an admin may need to restore a lost database; robots then send what is missing in it.
 KEEP_S = 24 * 3600.0
 # An acknowledged segment is read-only, and its age is that of its acknowledgement.
 _SEALED_MODE = 0o400

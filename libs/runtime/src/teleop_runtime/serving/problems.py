@@ -33,7 +33,7 @@ NGINX_UPGRADE = (
 class NoSuchAddress(NotFound):
     """Nothing is at this address."""
 
-    # An operator can route requests elsewhere, or update a backend that is older than the address.
+    # An admin can route requests elsewhere, or update a backend that is older than the address.
     retryable = True
 
 

@@ -43,7 +43,7 @@ class Bucket:
         store = S3Store(
             bucket,
             prefix=prefix or None,
-            # Only an operator who names such an endpoint sends keys and data in the clear.
+            # Only an admin who names such an endpoint sends keys and data in the clear.
             client_options={"allow_http": (endpoint or "").startswith("http://")},
             retry_config={"max_retries": MAX_RETRIES, "retry_timeout": RETRY_TIMEOUT},
             **options,

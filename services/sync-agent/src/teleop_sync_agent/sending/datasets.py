@@ -15,8 +15,8 @@ NOT_HERE = ("reclaimed", "lost", "gone")
 HELD_STATES = ("stored", *NOT_HERE)
 FORGOTTEN = "the server no longer knows it"
 GONE_THERE = (
-    "the server no longer knows it, and it was deleted here after the server confirmed it: ask the "
-    "server's operator to restore the database, or to run `lerobot-backend adopt`"
+    "the server no longer knows it, and it was deleted here after the server confirmed it: ask an admin of "
+    "the server to restore the database, or to run `lerobot-backend adopt`"
 )
 # Weight of the last second in the displayed rate: half of a change shows after two seconds.
 RATE_SHARE = 0.3

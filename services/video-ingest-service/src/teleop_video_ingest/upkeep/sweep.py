@@ -5,7 +5,7 @@
   newest few of each recording's unfinalised versions and of each file's revisions, and removes objects
   without references. What no later version is known to contain stays, even if its name is used again.
 - Objects without a row come from a process that died between the two, or from a database that knew more than
-  this one. They get a row, and stay until somebody claims them or an operator removes them (`unclaimed`).
+  this one. They get a row, and stay until somebody claims them or an admin removes them (`unclaimed`).
 - Rows without an object are damage, and are reported.
 """
 
