@@ -52,7 +52,7 @@ class Finder:
                 # macOS writes accents apart from their letters; the server has one name for both spellings.
                 name = unicodedata.normalize("NFC", folder.relative_to(root).as_posix())
                 tended = Tended(DatasetPlace(root, folder, name), self._known(root, folder, name))
-                # Also one with a problem, so that it is not found anew at each search.
+                # Also one with a problem, so that it is not found again at each search.
                 self._datasets.tended[folder] = tended
                 tended.problem = _name_problem(name, names.get(name))
                 if tended.problem is not None:

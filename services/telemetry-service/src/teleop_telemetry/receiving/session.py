@@ -77,7 +77,7 @@ class AcknowledgedSession:
         self._awaiting_rewind = False
         if batch.end <= self.next:
             return Known()
-        # It overlaps what is stored: robots batch anew after a reconnect, so batches do not line up.
+        # It overlaps what is stored: robots batch again after a reconnect, so batches do not line up.
         if batch.first < self.next:
             block = block.between(self.next, block.end)
         self.next = batch.end

@@ -102,7 +102,7 @@ class Trouble:
                 raise failure.error
 
     def _changed(self) -> None:
-        # All of them anew, as a code that no longer applies must leave the metrics.
+        # All of them again, as a code that no longer applies must leave the metrics.
         metrics.COMMITS_BLOCKED.clear()
         for failure in self._failing.values():
             metrics.COMMITS_BLOCKED.labels(failure.error.code).set(1)

@@ -95,7 +95,7 @@ class FileEraser:
             except (zlib.error, *DECODE_ERRORS):
                 # It is no note of this release: its object is found without a row by the sweep.
                 continue
-            # Numbers of sessions may be used anew by another database; the stream is the session's own name.
+            # Another database may use numbers of sessions again; the stream is the session's own name.
             if note.stream != share.stream_id:
                 continue
             async with connected(self._pool, timeout_s=STEP_TIMEOUT_S) as connection:

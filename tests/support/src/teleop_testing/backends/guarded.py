@@ -126,7 +126,7 @@ async def add_token(
 ) -> str:
     """A new token in the database; a robot's is for the robot of its name.
 
-    lasts  as PostgreSQL writes a duration; None: for ever
+    lasts  as PostgreSQL writes a duration; None: forever
     """
     token = make_token(role)
     robots = [name] if role == "robot" else robots
