@@ -115,6 +115,7 @@ class TelemetryClient:
         self._columns = Columns()
         self._episode_index = -1
         self._episode_open = False
+        # Before anything is made: a session that can't be recorded leaves no folder behind.
         check_spool(self.spool_dir, robot_id, min_free_bytes)
         self._writer = SpoolWriter(self.spool_dir, description)
         self.stream_dir = self._writer.stream_dir
@@ -188,6 +189,7 @@ class TelemetryClient:
         """
         if captured_us is None:
             captured_us = self.clock.now_us()
+        # Whether this call used up an index, whatever it raises.
         before, packed = self.logged, b""
         try:
             if columns:
@@ -222,6 +224,7 @@ class TelemetryClient:
         if self._episode_open:
             self.end_episode(end_frame=first)
         self._tell(kind="episode_start", frame_index=first, episode_index=self._episode_index + 1, task=task)
+        # After it was told: one that could not be told does not exist, and its number is free.
         self._episode_index += 1
         self._episode_open = True
         return self._episode_index
@@ -279,11 +282,13 @@ class TelemetryClient:
 
     def close(self) -> None:
         """End the session; what the server lacks is still sent. Calling it again changes nothing."""
+        # First, or it would start an encoder again that has ended because the session has.
         self._upkeep.stop()
         if self._video is not None and not self._writer.closed:
             self._video.close()
             self._leave_out(self._video.unrecorded())
         if not self._writer.closed:
+            # Only at the end of the session, not at a second call.
             self._standing.note_closed()
         self._writer.close()
 

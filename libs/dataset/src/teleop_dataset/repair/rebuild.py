@@ -74,13 +74,16 @@ def repair(
             f"{target} is not empty", field="target", hint="name a folder that does not exist yet"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, so that a rename makes it appear; hidden, so that nobody takes it for a dataset.
     root = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         work = _Repair(source, root, earlier_info, decoding or Decoding())
         report = work.run()
         if report.whole:
             verify(root, frames=report.frames, advance=lambda seen, total: None, short=work.short)
+            # A temporary folder is closed to others.
             root.chmod(0o755)
+            # Last: a repair that is killed leaves nothing under that name.
             root.rename(target)
     except MemoryError as error:
         raise NotRepairable(
@@ -113,6 +116,7 @@ class _Repair:
                 f"{unreadable[0].path or source} is {unreadable[0].reason}",
                 hint="repair it as the user who recorded it: unreadable files would be lost",
             )
+        # A Parquet file that is still written has no footer either.
         if self._seen.writers:
             raise NotRepairable(
                 f"process {min(self._seen.writers)} is still recording to {source}",
@@ -189,6 +193,7 @@ class _Repair:
         # With streaming encoding, the statistics of the videos come last.
         streamed = dict(sorted(self._features.items(), key=lambda item: item[1]["dtype"] == "video"))
         for path, _ in self._seen.tables("meta/episodes"):
+            # Which of the two wrote the file, its bytes alone tell.
             for features in (self._features, streamed):
                 schema = episodes_schema(features)
                 (self._root / path).unlink(missing_ok=True)
@@ -328,6 +333,7 @@ class _Repair:
         else:
             write_tasks(root, tasks)
             report.rebuilt[layout.TASKS] = "the tasks that the rows name"
+        # Kept where they can be: those of LeRobot are what a training run has used.
         if not report.renumbered and stats_are_current(
             self._read(layout.STATS), self._features, report.frames
         ):
@@ -351,6 +357,7 @@ class _Repair:
         self._flag(each.episode, each.clips)
         if each.stays:
             return row
+        # Only the numbers of an episode that moves change; its joints and pictures are the same.
         numbers = {key: self._features[key] for key in NUMBERS}
         stats = describe_rows(root, each.episode, numbers, fps)
         return row | episode_row(each.episode, tasks, each.clips, stats) | {"tasks": row["tasks"]}

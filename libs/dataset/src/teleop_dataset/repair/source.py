@@ -47,6 +47,7 @@ def read_info(source: Path, earlier: Path | None, report: RepairReport) -> dict[
 
     Raises NotRepairable if neither is enough, or the format is another.
     """
+    # LeRobot rewrites it in place after each episode, so a kill may leave the first half of it.
     torn = _read_text(source / layout.INFO)
     info = _parsed(torn)
     if info is None and earlier is not None:
@@ -91,6 +92,7 @@ def check_info(info: dict[str, Any]) -> None:
             raise NotRepairable(f"{layout.INFO}: {key} has {len(shape)} dimensions", limit=MAX_DIMENSIONS)
         if not shape or not all(isinstance(length, int) and 0 < length < 2**31 for length in shape):
             raise NotRepairable(f"{layout.INFO}: the shape of {key} is {shape}", field="features")
+        # Keys become folders of video.
         if "/" in key or feature["dtype"] == "language":
             raise NotRepairable(f"{layout.INFO}: the feature {key} is of an unknown kind", field="features")
 
@@ -98,6 +100,7 @@ def check_info(info: dict[str, Any]) -> None:
 def _read_text(path: Path) -> str:
     try:
         with open_regular(path) as file:
+            # What is damaged shows when it is parsed; the keys before it can still be used.
             return file.read(MAX_DOCUMENT_BYTES).decode(errors="replace")
     except OSError:
         return ""
@@ -144,6 +147,7 @@ def read_tasks(source: Path) -> list[str]:
         numbers, tasks = table.column("task_index").to_pylist(), table.column(name).to_pylist()
     except (OSError, KeyError, ValueError, pa.ArrowException):
         return []
+    # Rows name a task by its number only, so one wrong number makes all others doubtful.
     sound = numbers == list(range(len(tasks))) and all(isinstance(task, str) for task in tasks)
     return tasks if sound and len(set(tasks)) == len(tasks) else []
 

@@ -142,6 +142,7 @@ class VideoCapture:
         with self._lock:
             for number, camera in enumerate(self._cameras):
                 picture = observation.get(camera.name)
+                # An observation without this camera; or a frame that was logged later than one after it.
                 if picture is None or frame_index <= camera.index:
                     continue
                 own_us = _checked_time(picture_us.get(camera.name))
@@ -150,6 +151,7 @@ class VideoCapture:
                 if not rests and _is_same(camera, picture, own_us, content):
                     continue
                 camera.picture, camera.captured_us, camera.index = picture, own_us, frame_index
+                # Kept only of pictures without a time: others are told apart by theirs.
                 camera.content = content
                 camera.taken_us = captured_us if own_us is None else own_us
                 self._hand_over(number, camera, camera.taken_us)

@@ -32,6 +32,7 @@ from lerobot_robot_backend.video.picture_kind import Picture, PictureKind
 CRF = 18
 # What one thread encodes with ease: four cameras of 640x480 at 30 fps.
 _PIXELS_PER_S_AND_THREAD = 4 * 640 * 480 * 30
+# Every picture by itself, and at once: nothing is held back to look at the pictures after it.
 _COMMON = {"preset": "ultrafast", "tune": "zerolatency", "sc_threshold": "0"}
 # For rates such as 30000/1001.
 _MAX_DENOMINATOR = 100_000
@@ -118,6 +119,7 @@ class PictureEncoder:
         height, width = picture.shape[:2]
         if (height, width) != self.size:
             rows, columns = self.size[0] - height, self.size[1] - width
+            # Repeated, not black: an edge in the picture would cost bits, and show in statistics.
             picture = np.pad(picture, ((0, rows), (0, columns), (0, 0)), mode="edge")
         return av.VideoFrame.from_numpy_buffer(picture, format="rgb24")
 
@@ -137,6 +139,7 @@ def _depth_frame(picture: Picture) -> av.VideoFrame:
     codes = depth_codes(picture)
     height, width = codes.shape
     frame = av.VideoFrame(width, height, DEPTH_PIX_FMT)
+    # FFmpeg's rows may be longer than the picture is wide.
     rows = np.frombuffer(frame.planes[0], np.uint16).reshape(height, -1)
     rows[:, :width] = codes
     return frame
@@ -163,6 +166,7 @@ def write_mp4(path: Path, pictures: SupportsRead, count: int, fps: float, *, dep
                     continue
                 packet.stream = stream
                 packet.time_base = 1 / rate
+                # The true times are kept beside the video; players want a steady rate.
                 packet.pts = packet.dts = written
                 packet.duration = 1
                 target.mux(packet)

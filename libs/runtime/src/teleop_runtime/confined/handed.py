@@ -20,6 +20,7 @@ MAX_MESSAGE_BYTES = 512 * 1024**2
 def send(to: socket.socket, message: bytes, files: Sequence[int] = ()) -> None:
     """Raises OSError if the other end is gone."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))] if files else []
+    # Files come with some byte; with the length, the reader has them before it reads the rest.
     to.sendmsg([_LENGTH.pack(len(message))], ancillary)
     to.sendall(message)
 

@@ -45,6 +45,7 @@ def allow_only(*, read: Sequence[Path], write: Sequence[Path]) -> None:
             for path in paths:
                 with contextlib.suppress(FileNotFoundError):
                     _allow(library, rules, path, access & handled)
+        # The kernel lets only those restrict themselves who can't gain rights by a program they start.
         library.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
         if library.syscall(_RESTRICT, rules, 0):
             raise Unconfinable(f"the kernel refuses: {os.strerror(ctypes.get_errno())}")

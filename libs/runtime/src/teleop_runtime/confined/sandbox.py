@@ -55,6 +55,7 @@ def confine(bounds: Bounds, *, write: Sequence[Path] | None = None, read: Sequen
 def allow_cpu(more_s: int) -> None:
     """From now on so much processor time is left; what needs more ends with SIGXCPU."""
     spent = resource.getrusage(resource.RUSAGE_SELF)
+    # The limit counts from the process's beginning, in whole seconds.
     _limit(resource.RLIMIT_CPU, int(spent.ru_utime + spent.ru_stime) + 1 + more_s, hard=False)
 
 
@@ -80,6 +81,7 @@ def _limit_resources(bounds: Bounds) -> list[str]:
         missing.append("the memory of a process can't be limited")
     _limit(resource.RLIMIT_NOFILE, bounds.open_files)
     _limit(resource.RLIMIT_FSIZE, bounds.file_bytes)
+    # A core dump of a crash would hold what robots sent, and fill the disk.
     _limit(resource.RLIMIT_CORE, 0)
     if bounds.cpu_s is not None:
         _limit(resource.RLIMIT_CPU, bounds.cpu_s)

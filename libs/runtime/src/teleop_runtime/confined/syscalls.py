@@ -91,7 +91,9 @@ def _program(column: int, architecture: int, *, names: bool) -> list[bytes]:
     # Jumps count the instructions between, so what is decided lies at the end, in this order:
     # allow, deny, "there is no such call" (libraries then use an older one), kill.
     checks: list[tuple[int, int, str, str]] = [(_EQUAL, number, "deny", "next") for number in numbers]
+    # Its flags are behind a pointer, which no filter can follow: libraries fall back to `clone`.
     checks.append((_EQUAL, _CLONE3[column], "missing", "next"))
+    # The same calls under other numbers would pass every check below.
     if column == 0:
         checks.insert(0, (_AT_LEAST, _X32, "deny", "next"))
     # These are allowed for threads, and where they concern this process alone.
