@@ -66,6 +66,7 @@ class Agent:
         except BaseException:
             self.close()
             raise
+        # Before anything is looked at: what another server has confirmed proves nothing here.
         self.state.use_server(settings.server)
         self.lanes = Lanes(settings.bandwidth)
         self._uploaders = [
@@ -76,6 +77,7 @@ class Agent:
                 tokens=settings.tokens,
                 robot_id=settings.robot_id,
             )
+            # Samples have connections of their own: they go by WebSocket.
             for priority in (Priority.VIDEO, Priority.DATASET)
         ]
         videos, files = self._uploaders

@@ -212,6 +212,7 @@ class EmbeddedPostgres:
             return self.identity.exists() and self.identity.read_text() == identity_of(pid)
 
     def _make_cluster(self) -> None:
+        # Without PG_VERSION it is what an initdb left that was killed.
         shutil.rmtree(self.cluster, ignore_errors=True)
         unfinished = self.folder / "postgres.new"
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -230,6 +231,7 @@ class EmbeddedPostgres:
         done = self._run(command, **who)
         if done.returncode != 0:
             raise PostgresFailed(f"initdb failed: {done.stderr.strip()}")
+        # In one step: a cluster is there as a whole, or not.
         unfinished.rename(self.cluster)
 
     def _check_version(self) -> None:
@@ -259,6 +261,8 @@ class EmbeddedPostgres:
         if account is not None:
             account.own(self.cluster)
             who = account.popen_options(self.cluster)
+        # No server runs; one that was killed leaves a file that may name another process by now, and
+        # PostgreSQL would not start.
         (self.cluster / "postmaster.pid").unlink(missing_ok=True)
         (self.cluster / "pg_hba.conf").write_text(WHO_COMES_IN)
         with self.log.open("ab") as log:
@@ -268,6 +272,7 @@ class EmbeddedPostgres:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                # A variable of the person's own (PGDATA, PGPORT) must not lead it elsewhere.
                 env=minimal_environment(),
                 **who,
             )

@@ -10,6 +10,7 @@ from teleop_schema.errors import TooSlow
 # A body that delivers less than this within this time is refused, so
 # that a trickle does not hold a connection.
 PATIENCE_S = 30.0
+# A line that slow would hold a connection for an hour with a few MB.
 LEAST_BYTES = 16 * 1024
 # In the state of a request whose caller's access can end: raises Unauthorized once it has.
 STILL_ADMITTED = "still_admitted"

@@ -74,6 +74,7 @@ class Mp4Writer:
 
     def copy(self, source: int, offset: int, size: int) -> bool:
         """Append bytes of pictures from an open file; whether it has as many."""
+        # What Python still holds of it comes before what the kernel appends.
         self._file.flush()
         end = offset + size
         while offset < end and (moved := _move(source, self._file.fileno(), offset, end - offset)):
@@ -116,6 +117,7 @@ class Mp4Writer:
     def _movie(self, sizes: Integers, keyframes: Flags) -> bytes:
         # A picture takes a whole number of ticks, so that picture k is at k / fps without any rounding.
         step = 1
+        # Doubled, as FFmpeg does it.
         while self._fps * step < MIN_TICKS_PER_S:
             step *= 2
         ticks, duration, delay = self._fps * step, self.pictures * step, self._delay * step

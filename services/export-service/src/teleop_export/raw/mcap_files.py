@@ -72,6 +72,8 @@ def write_mcap(
         topics += [_pictures(camera, footage) for camera, footage in footages.items()]
         pictured = {video_topic(camera) for camera in footages}
         written = 0
+        # Readers play a file from its beginning, so messages of all topics lie by time; a merge holds one of
+        # each.
         for message in heapq.merge(*topics, key=_time_ns):
             writer.add_message(
                 channel_id=channels[message.topic],
@@ -114,6 +116,7 @@ def _channels(writer: Writer, session: RawSession) -> dict[str, int]:
     schemas: dict[str, int] = {}
     for column in session.columns:
         name, schema = value_schema(column.dtype, single=column.shape == (1,))
+        # Columns of one type share a schema.
         if name not in schemas:
             schemas[name] = writer.register_schema(name, "protobuf", schema)
         topic = column_topic(column.name)

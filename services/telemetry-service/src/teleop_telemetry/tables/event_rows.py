@@ -10,6 +10,7 @@ from teleop_schema.messages import Event
 
 from teleop_telemetry.tables.views import MAX_PAUSES, EpisodeView
 
+# A start that is told again, after a reconnect, must not undo what a person has changed since.
 START_EPISODES = """
 INSERT INTO episode (session_id, episode_index, start_frame, task)
 SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[])
@@ -103,6 +104,7 @@ SELECT to_jsonb(e) - 'session_id' || to_jsonb(paused)
  WHERE session_id = $1 AND ($2::int IS NULL OR episode_index = $2) ORDER BY episode_index
 """
 
+# Never before its start, and where a pause lasts, before the pause: nobody saved what followed.
 CLOSE_EPISODES = """
 UPDATE episode e
    SET end_frame = greatest(e.start_frame, least($2, told.paused_from)), cut_off = $3

@@ -19,6 +19,7 @@ GIVE_TIMEOUT_S = 10.0
 
 # One replica at a time: whoever reads the store's note must be the next to write it.
 LOCK = "SELECT pg_advisory_xact_lock(7264981005)"
+# A sequence gives no number twice, even if its transaction is rolled back.
 DRAW = "SELECT nextval(pg_get_serial_sequence('teleop_session', 'id')) FROM generate_series(1, $1)"
 # Sessions that `adopt` found have numbers that the sequence never gave.
 HIGHEST = "SELECT coalesce(max(id), 0) FROM teleop_session"
@@ -39,6 +40,7 @@ class SessionNumbers:
         """A number that no session ever had. Raises the errors of the database and the store."""
         number: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(number)
+        # A thousand robots that come back at once cost one write of the store, not a thousand.
         if self._giving is None or self._giving.done():
             self._giving = asyncio.create_task(self._give())
         return await number
@@ -50,6 +52,7 @@ class SessionNumbers:
                 numbers = await self._draw(len(asking))
             except Exception as error:
                 for each in asking:
+                    # Whoever asked may have gone since.
                     if not each.done():
                         each.set_exception(error)
                 continue
@@ -73,6 +76,7 @@ class SessionNumbers:
                 await connection.execute(SKIP, highest)
                 numbers = await _next(connection, count)
             if self._store is not None:
+                # Within the transaction, and so before anybody gets one of them.
                 await self._note(self._store, numbers[-1])
         return numbers
 

@@ -52,6 +52,7 @@ INSERT INTO robot (robot_id, robot_type) VALUES ($1, $2)
 ON CONFLICT (robot_id) DO UPDATE SET robot_type = $2, last_seen_at = now()
 """
 
+# Two connections may open one stream at once: the second one finds no row here, and takes over.
 CREATE = """
 INSERT INTO teleop_session (id, stream_id, robot_id, robot_type, start_time, fps, task, state_names,
                             action_names, cameras, host, delivery, secret_sha256, untold_times)
@@ -69,6 +70,7 @@ UPDATE teleop_session SET epoch = epoch + 1, secret_sha256 = coalesce(secret_sha
 RETURNING id, epoch, next_frame_index, robot_id, state_names, action_names, secret_sha256
 """
 
+# Compared once more: another connection may have taken the session over, or frames may be missing.
 FINISH = """
 UPDATE teleop_session
    SET status = $4, logged_frames = $5, end_time = coalesce(last_frame_time, start_time)
@@ -88,6 +90,7 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
  WHERE pid = ANY(pg_blocking_pids($1)) AND application_name = 'lerobot-backend' AND usename = current_user
 """
 
+# With a new epoch, so that a connection that still hangs somewhere can't write any more.
 INTERRUPT = """
 UPDATE teleop_session
    SET status = 'interrupted', end_time = coalesce(last_frame_time, start_time), epoch = epoch + 1
@@ -95,6 +98,7 @@ UPDATE teleop_session
 RETURNING next_frame_index
 """
 
+# Only plain sessions: others are ended by their robot, which still has what is missing.
 INTERRUPT_ABANDONED = """
 UPDATE teleop_session SET status = 'interrupted', end_time = coalesce(last_frame_time, start_time)
  WHERE delivery = 'best_effort' AND status = 'recording'
@@ -153,6 +157,7 @@ class SessionTable:
         its frames have left the database, StorageUnavailable if that takes too long: the robot may long be
         gone or on another connection, which must not lose the stream to this one.
         """
+        # The database needs to recognise it, not to know it.
         digest = None if secret is None else sha256(secret.encode()).digest()
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S), self._places:
@@ -162,6 +167,7 @@ class SessionTable:
                         opened = await self._create(stream, robot_id, session, delivery, digest)
                     if opened is not None:
                         return opened
+        # It is a TimeoutError as well, and says more than that it took too long.
         except DatabaseSilent:
             raise
         except TimeoutError:
@@ -187,6 +193,7 @@ class SessionTable:
         async with self._places, transaction(self._pool, timeout_s=FINISH_TIMEOUT_S) as connection:
             if await connection.fetchval(FINISH, session_id, epoch, frames, status, logged) is None:
                 row = "SELECT epoch FROM teleop_session WHERE id = $1"
+                # Either another connection has the session now, or this one's frames are not all there.
                 if await connection.fetchval(row, session_id) != epoch:
                     raise Fenced()
                 return False
@@ -239,6 +246,7 @@ class SessionTable:
             # A session that was erased since it was looked for is known as such by now.
             await check_stream(connection, stream)
             await connection.execute(SEE_ROBOT, robot_id, session.robot_type)
+        # A transaction of its own: the number is given even if the session is not made, and never again.
         number = await self._numbers.take()
         async with transaction(self._pool, timeout_s=OPEN_TIMEOUT_S) as connection:
             values = _session_values(robot_id, session)
@@ -259,6 +267,7 @@ class SessionTable:
             if known is None:
                 return None
             _check_same(known, robot_id, session, secret_sha256)
+            # While this waits for the row, whoever holds it may be a process that hangs.
             ending = asyncio.create_task(self._end_blockers(connection.get_server_pid()))
             try:
                 row = await connection.fetchrow(TAKE_OVER, stream, secret_sha256)
@@ -324,6 +333,7 @@ async def _opened(connection: Connection, row: asyncpg.Record | None) -> OpenSes
 def _check_same(
     row: asyncpg.Record, robot_id: str, session: SessionDescription, secret_sha256: bytes | None
 ) -> None:
+    # In constant time; streams of older releases have none, and their first connection with one sets it.
     if row["secret_sha256"] is not None and not compare_digest(row["secret_sha256"], secret_sha256 or b""):
         raise NotYourStream(
             field="secret",

@@ -23,6 +23,7 @@ NOTE_DAMAGE = """
 UPDATE stored_object SET damage = $2, verified_at = now() WHERE sha256 = $1 RETURNING sha256
 """
 
+# Of a dataset's path, only the newest revision has the name in the tree.
 NAMES_OF = """
 SELECT file_path FROM video_chunk WHERE sha256 = $1
  UNION ALL
@@ -50,6 +51,7 @@ SELECT EXISTS (SELECT FROM stored_object o
                                    WHERE f.sha256 = o.sha256 AND d.robot_id = $2)))
 """
 
+# Two paths may share a hash: one of them then waits without need, and nothing goes wrong.
 LOCK_PATH = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 
 

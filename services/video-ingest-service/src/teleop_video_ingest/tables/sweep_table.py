@@ -11,6 +11,8 @@ SWEEP_LOCK = 7_264_981_003
 TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
 UNLOCK = "SELECT pg_advisory_unlock($1)"
 
+# By time, not by number: an adopted version may be older than its number says. The source of a repair stays,
+# so that the repair can be judged.
 TOO_MANY_VERSIONS = """
 WITH aged AS (
     SELECT id, dataset_id, version,
@@ -37,6 +39,8 @@ DELETE FROM dataset_file old USING dataset_version v JOIN dataset_version_file f
 RETURNING old.sha256
 """
 
+# The rows of files go with their version's (ON DELETE CASCADE), but a query sees the tables as they were
+# before.
 FORGET_VERSIONS = """
 WITH gone AS (DELETE FROM dataset_version WHERE id = ANY($1))
 SELECT DISTINCT sha256 FROM dataset_version_file WHERE version_id = ANY($1)
@@ -66,6 +70,7 @@ DELETE FROM dataset_file old
 RETURNING old.sha256
 """
 
+# What was found in the store without a row (`found_at`) is not swept: only a person removes it.
 UNREFERENCED = """
 SELECT o.sha256 FROM stored_object o
  WHERE o.stored_at < now() - $1::interval AND o.found_at IS NULL
@@ -85,9 +90,11 @@ DELETE FROM stored_object o
 RETURNING o.sha256
 """
 
+# Temporary: millions of rows that nobody else needs, and that a crash of the process removes.
 BEGIN_LISTING = "CREATE TEMPORARY TABLE listed_object (sha256 text, size_bytes bigint)"
 END_LISTING = "DROP TABLE IF EXISTS listed_object"
 
+# The row may come from an upload that has ended since the listing began.
 ADOPT = """
 INSERT INTO stored_object (sha256, size_bytes, found_at)
 SELECT sha256, size_bytes, now() FROM listed_object l
@@ -170,12 +177,14 @@ async def remove_row(connection: Connection, sha256: str) -> bool:
     """Delete the object's row if nothing refers to it; returns whether it is gone."""
     try:
         return await connection.fetchval(REMOVE, sha256) is not None
+    # A file or a version has come to refer to it in this moment.
     except asyncpg.ForeignKeyViolationError:
         return False
 
 
 async def begin_listing(connection: Connection) -> None:
     """Create the table for the listing of the store."""
+    # Of a listing that was broken off on this connection.
     await connection.execute(END_LISTING)
     await connection.execute(BEGIN_LISTING)
 

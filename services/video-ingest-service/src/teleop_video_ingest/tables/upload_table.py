@@ -72,6 +72,7 @@ SELECT id, file->>'robot_id' AS robot_id,
  WHERE finished_at IS NULL AND problem IS NULL AND file IS NOT NULL AND expires_at > now()
 """
 
+# The oldest first, so that a sweep that is broken off goes on where it was.
 EXPIRED = "SELECT id FROM upload WHERE expires_at < now() ORDER BY expires_at LIMIT $1"
 
 

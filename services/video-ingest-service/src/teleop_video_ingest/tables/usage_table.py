@@ -3,6 +3,7 @@
 from msgspec import Struct, convert
 from teleop_runtime.postgres.pool import Connection
 
+# One row in any case, also of a robot that has neither sent a file nor got a limit.
 FIND = """
 SELECT coalesce(u.used_bytes, 0) AS used_bytes, q.limit_bytes,
        extract(epoch FROM clock_timestamp() - u.counted_at)::float8 AS age_s
@@ -37,6 +38,7 @@ UPDATE robot_usage SET counted_at = clock_timestamp(), used_bytes = (
  WHERE robot_id = $1 RETURNING used_bytes
 """
 
+# Near the limit the count must be exact; for the others it costs more than it tells.
 TO_COUNT = """
 SELECT u.robot_id FROM robot_usage u LEFT JOIN robot_quota q USING (robot_id)
  WHERE u.counted_at IS NULL OR u.counted_at < clock_timestamp() - make_interval(secs => $4)

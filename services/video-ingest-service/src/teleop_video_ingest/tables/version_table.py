@@ -63,6 +63,7 @@ SELECT $1, told.path, told.sha256, told.size_bytes,
                     WHERE f.dataset_id = $1 AND f.path = told.path AND f.sha256 = told.sha256)
 """
 
+# Its number may have been given to another version while this database did not know it.
 ADOPT_VERSION = """
 INSERT INTO dataset_version (dataset_id, version, source, repaired_from, manifest_sha256, total_episodes,
                              total_frames, finalised, files, size_bytes, created_at, noted_at)
@@ -122,6 +123,7 @@ SELECT * FROM dataset_version WHERE dataset_id = $1
  ORDER BY finalised OR source = 'repair' DESC, created_at DESC, version DESC LIMIT 1
 """
 
+# The same repair again gives the same bytes, and must not give another version.
 FIND_REPAIR = """
 SELECT * FROM dataset_version
  WHERE dataset_id = $1 AND repaired_from = $2 AND manifest_sha256 = $3 ORDER BY version DESC LIMIT 1

@@ -61,6 +61,7 @@ class _Exchange:
         elif (
             self._is_early and message["type"] == "http.response.body" and not message.get("more_body", False)
         ):
+            # The answer is out; its end is held back, because the server closes the connection with it.
             await self._send({**message, "more_body": True})
             await self._linger()
             message = {"type": "http.response.body", "body": b""}
