@@ -64,10 +64,12 @@ async def unpack_from(
         return not unpacking.done()
 
     try:
+        # What was unpacked so far belongs to another archive, so all of it has to come again.
         if not await persevere(partial(download.go_on, take), report=report):
             raise Interrupted(f"{backend.url}{address} is another archive than before")
         pipe.end()
     except BaseException:
+        # The thread waits for bytes that will not come, and nobody else would end it.
         pipe.break_off()
         await asyncio.gather(unpacking, return_exceptions=True)
         raise
@@ -94,12 +96,14 @@ class _Download:
         before = self.arrived_bytes
         if before and self._etag is None:
             return False
+        # If-Range: of another archive the server sends all, instead of a part that does not fit.
         headers = {"Range": f"bytes={before}-", "If-Range": self._etag or ""} if before else {}
         try:
             async with self._backend.request("GET", self._address, headers=headers) as (response, deadline):
                 if before and response.status != HTTPStatus.PARTIAL_CONTENT:
                     return False
                 self._etag = response.headers.get("ETag")
+                # Without it nobody could tell a whole archive from one that was cut off.
                 if response.content_length is None:
                     raise Refused(f"{self._backend.url} does not say how long {self._address} is")
                 self.total_bytes = self.total_bytes or response.content_length

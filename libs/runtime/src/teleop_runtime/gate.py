@@ -64,6 +64,7 @@ class TokenDirectory:
     async def find(self, token: str, key: bytes) -> Principal:
         """Whose token, with this hash, it is; raises Unauthorized if it is not one, or unknown, expired or
         revoked."""
+        # Its checksum is wrong: that needs no question to the database.
         if kind_of(token) is None:
             said = "an empty token" if not token else "this is not a token of this backend"
             raise Unauthorized(

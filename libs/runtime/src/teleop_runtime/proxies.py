@@ -68,6 +68,7 @@ def is_trusted(address: str, proxies: Iterable[Network]) -> bool:
         found = ipaddress.ip_address(address)
     except ValueError:
         return False
+    # As a socket for both kinds of addresses shows IPv4.
     found = getattr(found, "ipv4_mapped", None) or found
     return any(found in network for network in proxies)
 
@@ -84,6 +85,7 @@ def read_forwarded(headers: Headers, proxies: Sequence[Network]) -> Told:
         clients, schemes, hosts = _standard(headers.get(_STANDARD, ()))
     clients = [_address(client) for client in clients]
     hops = 1
+    # From the right: each proxy appends who has asked it, and only the last entries are of known ones.
     while hops < len(clients) and is_trusted(clients[-hops], proxies):
         hops += 1
     client, scheme, host = _at(clients, hops), _at(schemes, hops).lower(), _at(hosts, hops)

@@ -65,6 +65,7 @@ class SessionDirectory:
             row = await connection.fetchrow(FIND, key)
             if row is None:
                 return None
+            # Once a minute, not with each request of a page that follows a recording.
             if row["to_note"]:
                 await connection.execute(NOTE_USE, row["id"])
         return Principal(

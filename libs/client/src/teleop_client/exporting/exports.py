@@ -95,6 +95,7 @@ class Exports:
                         "run the command again to restart it",
                         retryable=True,
                     )
+        # Asked once more: an event tells how far it is, not what the report says.
         return await self._get(export_id, progress)
 
     async def follow_push(self, export_id: int, progress: Progress) -> str:
@@ -123,9 +124,11 @@ class Exports:
                 response,
                 deadline,
             ):
+                # A proxy may answer with a page of its own.
                 if response.content_type == EVENTS:
                     async for line in response.content:
                         deadline.reschedule(asyncio.get_running_loop().time() + SILENCE_S)
+                        # Other lines only say that the backend is alive.
                         if line.startswith(b"data: ") and (export := msgspec.json.decode(line[6:])):
                             yield export
         except (HttpFailure, ValueError):
@@ -150,9 +153,12 @@ class Exports:
 
             def advance(piece_bytes: int, total_bytes: int) -> None:
                 nonlocal came_bytes, furthest_bytes
+                # Before the first byte is written, and for each attempt, as others fill the disk, too.
                 if not came_bytes:
                     check_room(target.parent, total_bytes)
                 came_bytes += piece_bytes
+                # Only what never came before is progress: a line that breaks at the same place each time
+                # makes none.
                 if came_bytes > furthest_bytes:
                     furthest_bytes = came_bytes
                     patience.got_on()
@@ -213,6 +219,7 @@ def _put(unpacked: Path, target: Path, *, is_dataset: bool) -> None:
         raise ExportError("the archive holds no dataset")
     # Asked again, because the download may have taken an hour; only an empty folder is removed.
     check_free(target)
+    # It is an empty folder, if anything: a rename onto one fails on some systems.
     shutil.rmtree(target, ignore_errors=True)
     contents[0].rename(target)
 

@@ -63,6 +63,7 @@ class ForwardAuth:
     def read(self, headers: RawHeaders) -> Vouched | None:
         """For whom the proxy vouches; None: for nobody. Raises Unauthorized if that can't be understood."""
         names = self._values(headers, self.user_header)
+        # One may be the client's own, which the proxy has passed on.
         if len(names) > 1:
             raise Unauthorized(
                 f"the proxy sends {self.user_header} more than once",
@@ -94,6 +95,7 @@ class ForwardAuth:
         if not given:
             return None
         role = max((grant.role for grant in given), key=PERSON_ROLES.index)
+        # A lower role for more robots does not widen the higher one.
         lists = [grant.robot_ids for grant in given if grant.role == role]
         robots: set[str] = set()
         for each in lists:

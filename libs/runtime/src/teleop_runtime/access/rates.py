@@ -61,6 +61,7 @@ class Buckets:
             self._full_at[who] = max(self._full_at.get(who, now_s), now_s) + 1 / self.rate.per_s
             self._full_at.move_to_end(who)
             if len(self._full_at) > self._most:
+                # Whoever was forgotten has a full bucket: of many strangers none is wronged.
                 self._full_at.popitem(last=False)
         return wait_s
 
@@ -125,5 +126,6 @@ def counted_as(address: str) -> str:
     except ValueError:
         return ""
     if isinstance(known, ipaddress.IPv6Address) and known.ipv4_mapped is None:
+        # A household has 2^64 addresses, so counting each would limit nobody.
         return str(ipaddress.ip_network((known, NETWORK_BITS), strict=False))
     return str(getattr(known, "ipv4_mapped", None) or known)

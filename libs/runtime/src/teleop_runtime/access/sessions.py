@@ -55,6 +55,7 @@ def shown_session(cookies: Iterable[str], *, tls: bool) -> str | None:
     name = SECURE_NAME if tls else PLAIN_NAME
     pairs = (pair.strip().partition("=") for header in cookies for pair in header.split(";"))
     shown = {value for key, _, value in pairs if key == name and is_secret(value)}
+    # Two different ones: somebody else has planted one, and nobody can tell which.
     return shown.pop() if len(shown) == 1 else None
 
 

@@ -43,6 +43,7 @@ def kind_of(token: str) -> Kind | None:
     found = _TOKEN.fullmatch(token)
     if found is None or _checksum(found[1]) != found[3]:
         return None
+    # The same text, as a type checker knows it.
     return next(kind for kind in KINDS if kind == found[2])
 
 

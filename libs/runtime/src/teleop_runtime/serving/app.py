@@ -125,6 +125,7 @@ class Health:
         """
         words = await self._reasons(self.checks | self.told)
         if self.draining:
+            # Load balancers send nobody here any more, while what is here is finished.
             words = {"process": "draining", **words}
         unready = bool(words.keys() - self.told.keys())
         status = "unready" if unready else "ready"
@@ -236,8 +237,10 @@ def assemble(
     app.router.redirect_slashes = False
     beginnings = tuple(beginning for part in parts for beginning in part.for_pages)
     readers = Pages(frozenset(pages), beginnings)
+    # What is added last sees a request first.
     app.add_middleware(Started, state=state)
     app.add_middleware(Compression)
+    # Whoever uses their own machine need not be held off.
     limits = None if exposure == "local" else RateLimits()
     app.add_middleware(FrontDoor, posture=posture, pages=readers, limits=limits)
     app.add_middleware(EarlyAnswers)

@@ -80,6 +80,7 @@ def push(parcel: Parcel, wanted: PushRequest, access: Access, advance: Advance) 
     Files that the Hub already has, from an attempt that was killed say, are not sent again. Raises
     HubForeignContent, HubRepoPublic, HubRefused, HubUnavailable, OSError and whatever `advance` raises.
     """
+    # A service has no terminal for them.
     disable_progress_bars()
     with _told(parcel.repo_id):
         return _Push(parcel, wanted, access).run(advance)
@@ -104,6 +105,7 @@ class _Push:
         additions = self._additions(head, remote)
         self._upload(additions, advance)
         ours = {addition.path_in_repo for addition in additions}
+        # Of an earlier export; files beside a dataset's own folders are somebody's, and stay.
         stale = [path for path in remote if path.startswith(FOLDERS) and path not in ours]
         commit = self._api.create_commit(
             self._repo_id,
@@ -114,6 +116,7 @@ class _Push:
             # Else the Hub would take the commit although somebody else has committed since the look (MOVED).
             parent_commit=head,
         )
+        # After the commit: until then LeRobot loads the earlier dataset, as a whole.
         self._tag(commit.oid)
         return str(commit.commit_url)
 
@@ -123,6 +126,7 @@ class _Push:
             info = self._api.repo_info(self._repo_id, repo_type=KIND, revision=BRANCH)
         except RepositoryNotFoundError:
             self._api.create_repo(self._repo_id, repo_type=KIND, private=self._wanted.private, exist_ok=True)
+            # Asked again, as somebody may have made it in the same moment, and public.
             info = self._api.repo_info(self._repo_id, repo_type=KIND, revision=BRANCH)
         if self._wanted.private and not info.private:
             raise HubRepoPublic(
@@ -165,6 +169,7 @@ class _Push:
         return files[README] <= MAX_CARD_BYTES and MARK.encode() in self._read(README, revision)
 
     def _read(self, path: str, revision: str) -> bytes:
+        # Not the cache of this machine's user, which would grow with every push.
         with tempfile.TemporaryDirectory(prefix="hub-") as folder:
             found = self._api.hf_hub_download(
                 self._repo_id, path, repo_type=KIND, revision=revision, cache_dir=folder
@@ -212,6 +217,7 @@ class _Push:
                 repo_type=KIND,
                 revision=BRANCH,
                 num_threads=THREADS,
+                # The commit needs the operations once more.
                 free_memory=False,
             )
         except RuntimeError as error:

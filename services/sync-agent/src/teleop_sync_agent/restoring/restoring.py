@@ -51,6 +51,7 @@ async def restore(
     target = into / dataset
     if target.exists():
         raise AgentError(f"{target} already exists: choose another --into, or move it away")
+    # Asked before the archive, which has to match it: a hash that came with the bytes would prove nothing.
     files = await stored_files(backend, robot_id, dataset, version)
     target.parent.mkdir(parents=True, exist_ok=True)
     content_bytes = sum(each.size_bytes for each in files.values())
@@ -68,6 +69,7 @@ async def restore(
             report,
             most_bytes=content_bytes + AROUND_A_FILE_BYTES * (len(files) + 1),
         )
+        # Every file and folder in it is on the disk by now.
         os.rename(unpacked, target)
         sync_directory(target.parent)
     except BaseException:
@@ -122,6 +124,7 @@ def _path_within(name: str, dataset: str) -> str:
 def _write(content: IO[bytes], path: Path, told: StoredFile) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     found = hashlib.sha256()
+    # O_EXCL: two members of one name would overwrite each other; O_NOFOLLOW: nobody plants a link meanwhile.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     with os.fdopen(descriptor, "wb") as file:
         while piece := content.read(PIECE_BYTES):
