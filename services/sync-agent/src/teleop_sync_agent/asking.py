@@ -152,6 +152,7 @@ async def ask_to_join(line: Line, robot_id: str, tell: Tell, *, patient: bool) -
     trust = trusting(authority) if authority else None
     async with BackendHttp(line.backend_url, trust=trust) as backend:
         token = await _until_joined(backend, line, robot_id, lambda code: tell(code, pin), patient)
+    # Before the secret is forgotten: killed in between, the next question gets a token again.
     add_credential(
         Credential(backend_url=line.backend_url, robot_id=robot_id, token=token, authority=authority)
     )
@@ -175,6 +176,7 @@ async def _until_joined(
         except HttpFailure as error:
             if error.code == "join_expired" or (line.pool is None and isinstance(error, Refused)):
                 _forget(line.backend_url, robot_id)
+            # With a new secret it is a new request, which the line of the fleet may make.
             if line.pool is not None and error.code == "join_expired":
                 continue
             raise _refused(line, error) from error

@@ -74,6 +74,7 @@ def read_line(text: str) -> Line:
         raise ValueError(f"{text!r}: {error}; {told}") from error
     if parts.scheme not in SCHEMES:
         raise ValueError(f"{text!r} is not an enrolment line; {told}")
+    # A newer backend may say something there without which joining is unsafe.
     unknown = query.keys() - {"code", "pool", "pin"}
     if unknown:
         raise ValueError(f"this sync-agent does not know {min(unknown)!r} in the line: update it")
@@ -160,6 +161,7 @@ async def fetch_authority(backend_url: str) -> tuple[str, str]:
     Raises HttpFailure, and Failed if the answer is not a certificate.
     """
     anybody = ssl.create_default_context()
+    # Nothing is believed but the certificate, and that only if it has the pin.
     anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     async with (
         BackendHttp(backend_url, trust=anybody) as backend,

@@ -115,6 +115,7 @@ class DatasetWriter:
         table = data_table(self._data_schema, frames, episodes, self.fps)
         described = self._described.keys() - DEFAULT_FEATURES.keys()
         values = {key: column_values(table, key) for key in table.column_names if key in described}
+        # Before anything is written: an export that fails here leaves no half an episode.
         self._look_at_finite(values, episodes)
         stats = describe(values, episodes.lengths)
         self.recorded.add(values, stats)
@@ -157,6 +158,7 @@ class DatasetWriter:
         write_tasks(self.root, list(self.tasks))
         write_document(self.root, layout.STATS, dataset_document(stats, pictures))
         write_document(self.root, layout.PROVENANCE, provenance)
+        # Last, as LeRobot does: a folder without it is nobody's dataset yet.
         info = info_document(
             self.features,
             fps=self.fps,

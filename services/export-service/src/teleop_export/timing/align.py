@@ -112,6 +112,7 @@ def find_gaps(pictures: Pictures, matched: Matched, index: Integers, *, loop_fps
     gaps = []
     for begin, end in _runs(matched.cause != _FINE):
         causes = matched.cause[begin:end]
+        # As short as that, the picture before is what the robot would have seen.
         if end - begin <= longest and matched.number[begin] >= 0:
             continue
         known = np.unique(causes[causes >= _FIRST_MISSING])
@@ -151,6 +152,7 @@ def _match_times(pictures: Pictures, sample_us: Integers) -> Matched:
     # A sample without one keeps the picture before it; a clock that steps back brings no picture back.
     latest = np.searchsorted(captured, sample_us, side="right") - 1
     number = np.maximum.accumulate(np.where(near, nearest, latest))
+    # Where a clock stepped back, the nearest picture would be one that lies before the last.
     near &= number == nearest
     cause = np.where(near, _FINE, np.where(number < 0, _NOT_BEGUN, _STALE))
     return Matched(number, cause.astype(np.int64))

@@ -196,6 +196,7 @@ def thin_out(elapsed_us: Integers, *, usual_us: int, fps: int) -> Integers:
     row = row[row * US_PER_S <= at[-1] + fps * usual_us // 2]
     row = _spread(row)
     early = row * US_PER_S - at[: len(row)]
+    # By row, and within it the nearest first; the sort is stable, so of two as near the earlier comes first.
     order = np.lexsort((np.abs(early), row))
     ordered = row[order]
     nearest: Integers = order[np.concatenate([[True], ordered[1:] != ordered[:-1]])]

@@ -15,8 +15,10 @@ from teleop_telemetry.access.token_table import PUT_PRINCIPAL, TIMEOUT_S, check_
 # Of one principal; whoever signs in once more ends the session that began first.
 MAX_SESSIONS = 50
 
+# Locked, so that of two who change a person's role the second one sees the first.
 PRINCIPAL_OF = "SELECT principal_id FROM person WHERE lower(name) = lower($1) FOR UPDATE"
 
+# Names differ in more than upper and lower case, or people would take one for another.
 PUT = """
 INSERT INTO person (name, principal_id) VALUES ($1, $2)
 ON CONFLICT (lower(name)) DO UPDATE SET name = $1, principal_id = $2 RETURNING id
@@ -47,6 +49,7 @@ SELECT person.name, p.role, p.robot_ids, made.expires_at
   FROM made JOIN person ON person.id = made.person_id JOIN principal p ON p.id = person.principal_id
 """
 
+# One statement looks and marks, so that a link opened twice signs in once.
 USE_LINK = """
 UPDATE sign_in_link l SET used_at = now() FROM person
  WHERE l.hash = $1 AND l.used_at IS NULL AND l.expires_at > now() AND person.id = l.person_id
@@ -113,6 +116,7 @@ class PeopleTable:
             before = await connection.fetchval(PRINCIPAL_OF, name)
             principal_id = await connection.fetchval(PUT_PRINCIPAL, name, role, robot_ids)
             person_id = await connection.fetchval(PUT, name, principal_id)
+            # Otherwise a page that is open goes on with what the person may no longer do.
             if before not in (None, principal_id):
                 await connection.execute(END_ALL, [before])
             return await _link(connection, person_id)

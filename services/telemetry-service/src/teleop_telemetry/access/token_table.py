@@ -27,6 +27,7 @@ TIMEOUT_S = 10.0
 # A robot that joins again uses its new token at once; the one before works until then.
 LIVE_TOKENS_OF_A_ROBOT = 2
 
+# What was said last counts, for older tokens of the same name and role as well.
 PUT_PRINCIPAL = """
 INSERT INTO principal (name, role, robot_ids) VALUES ($1, $2, $3)
 ON CONFLICT (role, name) DO UPDATE SET robot_ids = $3 RETURNING id
@@ -56,6 +57,7 @@ GET = f"{SELECT} WHERE t.id = $1"
 LIST = f"{SELECT} WHERE $1::bigint IS NULL OR t.id < $1 ORDER BY t.id DESC LIMIT $2"
 NAMED = f"{SELECT} WHERE t.id::text = $1 OR t.prefix = $1 ORDER BY t.id"
 
+# A token that was revoked before keeps the time of that.
 REVOKE = "UPDATE access_token SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 RETURNING id"
 
 # Two codes of the same name at a time would make the tries of one those of the other.
@@ -73,8 +75,10 @@ UPDATE enrolment SET tries = tries + 1
 RETURNING id, robot_id, hash
 """
 
+# Of two computers that type the code at the same time, one joins.
 USE = "UPDATE enrolment SET used_at = now() WHERE id = $1 AND used_at IS NULL RETURNING id"
 
+# A robot may have recorded without a token, have one without having recorded, or wait to join.
 ROBOTS = """
 SELECT name AS robot_id,
        (SELECT count(*) FROM principal p JOIN access_token t ON t.principal_id = p.id
@@ -165,6 +169,7 @@ class TokenTable:
             raise failed
         async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
             tried = await connection.fetchrow(TRY, code.name, MAX_TRIES)
+        # In constant time: the time of the answer must not tell how much of the code is right.
         if tried is None or not hmac.compare_digest(tried["hash"], code.hash):
             raise failed
         async with transaction(self._pool, timeout_s=TIMEOUT_S) as connection:

@@ -49,6 +49,7 @@ SELECT p.name, p.prefix, p.max_robots, p.approve, p.beginning, p.created_at, p.e
  GROUP BY p.id ORDER BY p.name
 """
 
+# The row stays, as the requests of its robots refer to it; its name is free.
 REMOVE_POOL = "UPDATE robot_pool SET removed_at = now() WHERE name = $1 AND removed_at IS NULL RETURNING id"
 
 # Locked, so that two robots that join at the same time count each other.
@@ -66,6 +67,7 @@ SELECT id, robot_id, code, pool_id, expires_at, expires_at <= now() AS expired, 
   FROM join_request WHERE hash = $1 FOR UPDATE
 """
 
+# Until then, a computer that comes back late hears that its time is over, not that it is unknown.
 FORGET = """
 DELETE FROM join_request
  WHERE joined_at IS NULL AND expires_at < now() - make_interval(secs => $1)
@@ -78,6 +80,7 @@ SELECT EXISTS (SELECT FROM robot WHERE robot_id = $1)
     OR EXISTS (SELECT FROM enrolment WHERE robot_id = $1 AND used_at IS NULL AND expires_at > now())
 """
 
+# Requests of strangers hold no name: anybody could then keep a robot out by asking for its name.
 IS_ASKED_FOR = """
 SELECT EXISTS (SELECT FROM join_request
                 WHERE robot_id = $1 AND id <> $2 AND pool_id IS NOT NULL AND denied_at IS NULL
