@@ -22,16 +22,28 @@ HAS_WHEELS = $(UV) pip compile -q --no-deps --only-binary :all: --python-version
 # uv: the machine's own where there is one that works here, else one of our own in .uv/.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
-.PHONY: help demo run up down logs backup restore test test-long test-api test-root test-stack test-stack-long test-bare test-wheels check coverage fuzz format figures bench chaos lock pin dist sbom audit openapi docs reference clean
+# Node, which builds the page: the machine's own where there is one that will do, else one of our own in .node/.
+NEW_ENOUGH := const [a, b] = process.versions.node.split(".").map(Number); \
+	process.exit(a > 22 || (a === 22 && b >= 12) || (a === 20 && b >= 19) ? 0 : 1)
+OWN_NODE := $(shell node -e '$(NEW_ENOUGH)' >/dev/null 2>&1 && npm --version >/dev/null 2>&1 || echo .node/bin/npm)
+OF_NODE := $(if $(OWN_NODE),PATH="$(CURDIR)/.node/bin:$$PATH" )
+NPM := $(OF_NODE)npm --prefix services/console
+# Whoever needs the page has it as a prerequisite; it is built when something that it is made of has changed.
+PAGE := deploy/local/src/teleop_backend/page/index.html
+OF_PAGE := $(shell find services/console -name node_modules -prune -o -name tests -prune -o -type f -print)
+
+.PHONY: help console demo run up down logs backup restore test test-long test-api test-root test-stack test-stack-long test-bare test-wheels test-browser check coverage fuzz format figures bench chaos lock pin dist sbom audit openapi docs reference clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: .venv/installed-local  ## record a virtual robot, cut the line, export the session, check it
+demo: .venv/installed-local $(PAGE)  ## record a virtual robot, cut the line, export the session, check it
 	@$(BIN)/python -m teleop_backend.demo
 
-run: .venv/installed-local  ## the backend on 127.0.0.1:8000; data in ./data and ./lerobot_backup
+run: .venv/installed-local $(PAGE)  ## the backend on 127.0.0.1:8000; data in ./data and ./lerobot_backup
 	@$(BIN)/python -m teleop_backend
+
+console: $(PAGE)  ## build the page at /, which `make run` and the others do by themselves
 
 up: | $(filter .compose/%,$(COMPOSE))  ## build and start the stack of containers, wait until it is ready
 	@COMPOSE="$(COMPOSE)" deploy/stack/up.sh
@@ -48,10 +60,10 @@ backup: | $(filter .compose/%,$(COMPOSE))  ## copy the running stack's database 
 restore: | $(filter .compose/%,$(COMPOSE))  ## FROM=backups/<time>: bring a backup into an empty stack
 	@COMPOSE="$(COMPOSE)" deploy/stack/restore.sh "$(FROM)"
 
-test: .venv/installed-dev  ## the tests on real parts, as an ordinary user, but for the long ones and those that need docker
+test: .venv/installed-dev $(PAGE)  ## the tests on real parts, as an ordinary user, but for the long ones and those that need docker
 	$(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest -m "not long" -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TESTS)
 
-test-long: .venv/installed-dev  ## the long ones, each about a minute
+test-long: .venv/installed-dev $(PAGE)  ## the long ones, each about a minute
 	$(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest -m long -n $(TEST_PROCESSES) --dist loadgroup $$(grep -rl --include='test_*.py' --exclude-dir=stack 'mark\.long' $(SOURCES))
 
 test-api: .venv/installed-dev  ## schemathesis: 100 made-up requests for each operation, where `make test` makes 4; and as each role
@@ -69,14 +81,18 @@ test-stack-long: .venv/installed-dev | $(filter .compose/%,$(COMPOSE))  ## the s
 test-bare: .venv/installed-dev  ## demo and test in a container of Debian, Python and make, by root and another user
 	$(BIN)/python tests/stack/bare.py
 
-test-wheels: .venv/installed-dev  ## the wheels of a release on machines of their own: server, robot with LeRobot, agent, client
+test-wheels: .venv/installed-dev $(PAGE)  ## the wheels of a release on machines of their own: server, robot with LeRobot, agent, client
 	$(BIN)/python -m teleop_testing.machine.ordinary $(BIN)/pytest tests/install/whole_release.py
 
-check: .venv/installed-dev  ## lint, types, structure
+test-browser: .venv/installed-dev $(PAGE)  ## the page in Debian's Chromium, with pictures of all views in screenshots/
+	TELEOP_SCREENSHOTS=$(CURDIR)/screenshots $(BIN)/pytest tests/console
+
+check: .venv/installed-dev .console/installed  ## lint, types, structure
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(NPM) run --silent check
 
 coverage: .venv/installed-dev  ## which lines and branches of the pure modules their package's tests run; at least 95 %
 	$(BIN)/python tests/pure_coverage.py -n $(TEST_PROCESSES) --dist loadfile
@@ -109,9 +125,9 @@ lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked require
 	$(UV) export -q --frozen --no-emit-workspace --no-header --only-group build --only-group image -o requirements/build.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --no-default-groups --group build -o requirements/local.txt >/dev/null
 	$(UV) export -q --frozen --no-emit-workspace --no-header --only-group docs -o requirements/docs.txt >/dev/null
-	for group in audit compose fuzz; do \
+	for group in audit compose fuzz node; do \
 		$(UV) export -q --frozen --no-emit-workspace --no-header --only-group $$group -o requirements/$$group.txt >/dev/null; done
-	$(UV) export -q --frozen --no-emit-workspace --no-header --all-groups --no-group image --no-group audit --no-group compose --no-group fuzz -o requirements/dev.txt >/dev/null
+	$(UV) export -q --frozen --no-emit-workspace --no-header --all-groups --no-group image --no-group audit --no-group compose --no-group fuzz --no-group node -o requirements/dev.txt >/dev/null
 	for python in 3.12 3.13; do \
 		for each in $(FOR_SERVERS); do \
 			$(HAS_WHEELS) $$python --python-platform $$each requirements/local.txt >/dev/null || exit 1; done; \
@@ -119,7 +135,7 @@ lock: | $(filter .uv/%,$(UV))  ## resolve anew and write the hash-locked require
 			$(HAS_WHEELS) $$python --python-platform $$each requirements/sync-agent.txt >/dev/null || exit 1; done; \
 	done
 
-dist: .venv/installed-local  ## build the wheels that a release consists of, into dist/
+dist: .venv/installed-local $(PAGE)  ## build the wheels that a release consists of, into dist/
 	@$(BIN)/python deploy/release/pin_images.py --check
 	@$(BIN)/python deploy/release/make_wheels.py dist
 
@@ -150,7 +166,7 @@ reference: .venv/installed-local  ## write the pages that are made of the source
 	$(BIN)/python deploy/docs/reference.py
 
 clean:  ## remove what was installed; recorded data stays
-	rm -rf .venv .uv .compose .audit .pages dist site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .uv .compose .audit .node .console services/console/node_modules $(dir $(PAGE)) .pages dist site .mypy_cache .ruff_cache .pytest_cache
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
@@ -159,6 +175,23 @@ clean:  ## remove what was installed; recorded data stays
 .compose/bin/docker-compose:
 	$(PYTHON) -m venv .compose
 	.compose/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/compose.txt
+
+.node/bin/npm: requirements/node.txt
+	$(PYTHON) -m venv .node
+	.node/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/node.txt
+	@touch $@
+
+# Beside the sources, and not among them: it has thousands of files of others.
+.console/installed: services/console/package.json services/console/package-lock.json | $(OWN_NODE)
+	mkdir -p .console
+	cp $^ .console/
+	$(OF_NODE)npm --prefix .console ci --no-audit --no-fund --ignore-scripts --silent
+	ln -sfn ../../.console/node_modules services/console/node_modules
+	@touch $@
+
+$(PAGE): .console/installed $(OF_PAGE)
+	$(NPM) run --silent build
+	@touch $@
 
 .venv/bin/python: | $(filter .uv/%,$(UV))
 	$(UV) venv -q --allow-existing --python "$$(cat .python-version)" .venv

@@ -51,7 +51,7 @@ LeRobot backend on http$s://$here
   let in    $in_access robots add robot_A --server http$s://$robots
             $in_access people add anna --role operator --server http$s://$robots
   robots    lerobot-teleoperate … --backend_url=ws$s://$robots --robot_id=robot_A
-  look      http$s://$here/sessions   /robots   /datasets   /exports   /docs
+  look      http$s://$here   /docs
   export    export-to-dataset --session_id 1 --repo_id my-user/my-new-dataset --backend_url http$s://$here
   scale     ${given:+$given }${compose[*]} up --detach --scale telemetry-service=3 --scale export-worker=2
   data      docker volumes; make backup copies them to backups/

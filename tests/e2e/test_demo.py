@@ -22,7 +22,7 @@ HEAVY = ("torch", "lerobot", "datasets", "cv2")
 
 
 def test_demo_accounts_for_every_frame():
-    """Record, cut, reconnect, export, check: the last line has equal numbers, no gap, no duplicate."""
+    """Record, cut, reconnect, export, check: equal numbers, no gap, no duplicate; and where to look."""
     with tempfile.TemporaryDirectory(prefix="demo-") as folder:
         command = [sys.executable, "-m", "teleop_backend.demo", "--seconds", "5", "--data-dir", "own"]
         (Path(folder) / "lerobot_backup").write_text("not to be touched")
@@ -32,9 +32,10 @@ def test_demo_accounts_for_every_frame():
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "connection cut" in done.stdout
-    last = done.stdout.splitlines()[-1]
-    counted = re.fullmatch(r"logged=300 committed=300 exported=(\d+) gaps=0 duplicates=0", last)
+    *_, account, last = done.stdout.splitlines()
+    counted = re.fullmatch(r"logged=300 committed=300 exported=(\d+) gaps=0 duplicates=0", account)
     assert counted, done.stdout
+    assert last == f"look at it: http://127.0.0.1:{environment['LEROBOT_BACKEND_PORT']}/#/sessions/1"
     # A machine that does not keep the rate has fewer rows, and is told so.
     kept = int(counted[1]) == 300
     assert f"1 episode, {counted[1]} frames" in done.stdout

@@ -21,6 +21,7 @@ from teleop_schema.migrate import migrate
 from teleop_telemetry.app import telemetry_part
 from teleop_video_ingest.app import ingest_part
 
+from teleop_backend.console import console_part
 from teleop_backend.postgres import EmbeddedPostgres, PostgresFailed, running
 from teleop_backend.reading import prepare_reader
 from teleop_backend.settings import LocalSettings, postgres_of
@@ -95,6 +96,7 @@ def create_app(settings: LocalSettings, tls: ServerTls | None = None) -> Starlet
             str(settings.backup_dir),
             load_settings(HubSettings),
         ),
+        console_part(),
     ]
     if tls is not None:
         parts.append(tls.part())

@@ -28,7 +28,7 @@ from teleop_backend.tls import tls_for
 BANNER = """\
 LeRobot backend on {http}://{here}:{port}
   robots    lerobot-teleoperate … --backend_url={ws}://{robots}:{port} --robot_id=robot_A
-  look      {http}://{here}:{port}/sessions   /robots   /docs   /metrics
+  look      {http}://{here}:{port}   /docs   /metrics
   data      {data_dir} (PostgreSQL), {backup_dir} (files)
   database  {database_url}
   access    {access}

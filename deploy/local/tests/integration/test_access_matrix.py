@@ -52,6 +52,8 @@ EXPECTED = {
     "GET /readyz": OPEN,
     "GET /openapi.json": OPEN,
     "GET /docs": OPEN,
+    "GET /": OPEN,
+    "GET /ui/{file}": OPEN,
     "GET /metrics": (READERS | {"metrics"}, READERS | {"metrics"}),
     "GET /robots": EACH_ITS_OWN,
     "GET /sessions": READ,
@@ -250,6 +252,7 @@ def request_for(route: str, about: Recorded) -> dict[str, object]:
     method, _, path = route.partition(" ")
     named = {"name": "user/name", "path": "meta/info.json", "episode_index": 0, "token_id": 10**6}
     named |= {"person": "anna", "pool": "arms", "code": "K7QF-2M9P", "erasure_id": 1, "reason": "late"}
+    named |= {"file": "index.js"}
     request: dict[str, object] = {"method": method, "url": path.format(**vars(about), **named)}
     file = {
         "kind": "dataset",

@@ -304,7 +304,7 @@ IN_ADDRESSES |= {"person": "anna", "pool": "arms", "code": "K7QF-2M9P", "erasure
 IN_ADDRESSES |= {"reason": "late"}
 
 # Tags of addresses that ask no database, and single ones.
-WITHOUT_DATABASE = {"server", "ws", "authority", "me"}
+WITHOUT_DATABASE = {"server", "ws", "authority", "me", "console"}
 ALONE_WITHOUT = {("get", "/sign-in"), ("get", "/exports/destinations")}
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 from openapi_spec_validator import validate
+from teleop_backend.console import FOR_EVER
+from teleop_backend.console import POLICY as CONSOLE_POLICY
 from teleop_backend.openapi import descriptions
 from teleop_export.planning.push import PushRequest
 from teleop_export.planning.request import ExportRequest
@@ -88,9 +90,11 @@ def test_the_stacks_proxy_serves_the_description_of_the_one_process_default(name
     assert (PROXY / name).read_bytes() == descriptions()[name], "run make openapi"
 
 
-def test_the_stacks_proxy_lets_the_page_do_as_little():
-    """With the policy that the one-process default sends."""
-    assert f'"{POLICY}"' in (PROXY / "routes.caddy").read_text()
+def test_the_stacks_proxy_lets_its_pages_do_as_little():
+    """With the policies that the one-process default sends; copies of the console's parts last as long."""
+    routes = (PROXY / "routes.caddy").read_text()
+    for said in (POLICY, CONSOLE_POLICY, FOR_EVER):
+        assert f'"{said}"' in routes
 
 
 class Page(HTMLParser):
@@ -129,8 +133,10 @@ def test_the_document_is_valid(document):
 
 
 def test_services_and_the_whole_say_the_same(documents):
-    """An address has one description, wherever it is read."""
-    together: dict[str, Any] = {}
+    """An address has one description, wherever it is read; the console's page is served by the whole, and by
+    the proxy."""
+    page = {path: documents["lerobot-backend"]["paths"][path] for path in ("/", "/ui/{file}")}
+    together: dict[str, Any] = page
     for server in SERVERS[1:]:
         together |= documents[server]["paths"]
     assert together == documents["lerobot-backend"]["paths"]

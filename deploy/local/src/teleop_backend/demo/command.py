@@ -128,6 +128,7 @@ def run(arguments: argparse.Namespace, relay: Relay) -> bool:
         f"logged={len(values)} committed={ledger['committed']} exported={exported} "
         f"gaps={ledger['missing'] + ledger['unaccounted']} duplicates={ledger['duplicates']}"
     )
+    print(f"look at it: {api}/#/sessions/{session}")
     return bool(
         len(values) == ledger["committed"]
         and ledger["exported"] == exported > 0

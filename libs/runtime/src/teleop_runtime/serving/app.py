@@ -45,8 +45,9 @@ log = get_logger(__name__)
 
 # Kubernetes and proxies give up soon; including the network, this stays below 2 s.
 CHECKED_WITHIN_S = 1.5
-# Addresses that answer while the parts of the server wait to start.
-WITHOUT_PARTS = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
+# Addresses that answer while the parts of the server wait to start; the page waits for them by itself.
+WITHOUT_PARTS = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/"}
+OF_PAGE = "/ui/"
 
 Status = Annotated[
     dict[str, str],
@@ -359,7 +360,7 @@ def _whole(address: re.Pattern[str]) -> re.Pattern[str]:
 class Started:
     """Gives requests the state of the parts; until these have started, answers with what they wait for.
 
-    Health, metrics and the description need no part.
+    Health, metrics, the description and the page need no part.
     """
 
     def __init__(self, app: ASGIApp, state: Mapping[str, Any]) -> None:
@@ -368,7 +369,8 @@ class Started:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
-            if scope["path"] not in WITHOUT_PARTS:
+            path: str = scope["path"]
+            if path not in WITHOUT_PARTS and not path.startswith(OF_PAGE):
                 try:
                     await scope["app"].state.start.check()
                 except StorageUnavailable as error:

@@ -10,7 +10,10 @@ MINIMUM_BYTES = 1000
 LEVEL = 4
 # Events must arrive one by one, and Arrow, Parquet, video and archives are compressed already.
 COMPRESSED = frozenset(
-    {"application/json", "application/problem+json", "text/csv", "text/html", "text/plain"}
+    {
+        *("application/json", "application/problem+json", "image/svg+xml"),
+        *("text/css", "text/csv", "text/html", "text/javascript", "text/plain"),
+    }
 )
 
 
