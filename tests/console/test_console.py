@@ -230,7 +230,9 @@ def test_people_sign_in(open_page, tmp_path):
         whole_backend(folder, LEROBOT_BACKEND_EXPOSURE="lab") as process,
     ):
         add = [Path(sys.executable).parent / "lerobot-backend", "people", "add", "anna", "--role", "viewer"]
-        done = subprocess.run(add, env=process.environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            add, env=process.environment, capture_output=True, text=True, check=True, timeout=PATIENCE_S
+        )
         code = re.findall(r"/sign-in#(\S+)", done.stdout)[0]
         page = open_page("", url=process.url)
         expect(page.locator("main")).to_contain_text("Sign in to see what was recorded")
