@@ -123,41 +123,49 @@ def record_video(
     """
     codec, pix_fmt = ("depth", DEPTH_PIX_FMT) if depth_unit else (codec, "yuv420p")
     taken = _take(first, frames if end is None else end, loop_fps, fps)
-    kept = [picture for picture in taken if picture.number not in lost]
-    chunks = [kept[begin : begin + segment] for begin in range(0, len(kept), segment)]
-    reached = first
-    of_all = {
-        **{"session": session, "camera": camera, "width": width, "height": height, "fps": fps},
-        **{"codec": DEPTH_CODEC if depth_unit else codec, "pix_fmt": pix_fmt, "depth_unit": depth_unit},
-    }
+    chunks = _in_chunks(taken, lost, segment, first)
+    of_all: dict[str, Any] = {"session": session, "camera": camera, "width": width, "height": height}
+    of_all |= {"fps": fps, "pix_fmt": pix_fmt, "depth_unit": depth_unit}
+    of_all |= {"codec": DEPTH_CODEC if depth_unit else codec}
     with psycopg.connect(database_url, autocommit=True) as connection:
-        for number, pictures in enumerate(chunks):
-            dropped, reached = _dropped(pictures, taken, reached)
+        for number, (pictures, dropped) in enumerate(chunks):
             if number in absent:
                 continue
-            drawn = chunks[0][: len(pictures)] if same_pictures else pictures
+            drawn = chunks[0][0][: len(pictures)] if same_pictures else pictures
             data = _encode(tuple(drawn), codec, pix_fmt, fps, gop, b_frames, height, width, noise)
-            about = {
-                **of_all,
-                **_told(pictures, times_only=times_only),
+            told = of_all | _told(pictures, times_only=times_only)
+            told |= _put_object(connection, store, data, f"sessions/{session}/{camera}/{number}.mp4")
+            told |= {
                 "chunk": number,
-                "path": f"sessions/{session}/{camera}/{number}.mp4",
-                "sha256": _put_object(connection, store, data),
-                "size": len(data),
                 "dropped": Jsonb(dropped),
                 "keyframes": math.ceil(len(pictures) / gop),
                 "quarantine": "it was damaged on the way" if number in quarantined else None,
             }
-            connection.execute(CHUNK, about)
+            connection.execute(CHUNK, told)
     return RecordedVideo(camera, tuple(taken), frozenset(lost))
 
 
-def _put_object(connection: psycopg.Connection[Any], store: Path | str, data: bytes) -> str:
-    """SHA-256 of bytes that are in the store now, and that the database knows."""
+def _in_chunks(
+    taken: Sequence[Taken], lost: Sequence[int], size: int, first: int
+) -> list[tuple[list[Taken], list[dict[str, Any]]]]:
+    """The pictures that were recorded, some in each chunk, and what its sender tells to be missing."""
+    kept = [picture for picture in taken if picture.number not in lost]
+    chunks, reached = [], first
+    for begin in range(0, len(kept), size):
+        pictures = kept[begin : begin + size]
+        dropped, reached = _dropped(pictures, taken, reached)
+        chunks.append((pictures, dropped))
+    return chunks
+
+
+def _put_object(
+    connection: psycopg.Connection[Any], store: Path | str, data: bytes, path: str
+) -> dict[str, Any]:
+    """What a chunk's row says of its file, whose bytes are in the store now, and known to the database."""
     sha256 = hashlib.sha256(data).hexdigest()
     asyncio.run(_put(store, data, sha256))
     connection.execute(OBJECT, [sha256, len(data)])
-    return sha256
+    return {"path": path, "sha256": sha256, "size": len(data)}
 
 
 def _told(pictures: Sequence[Taken], *, times_only: bool) -> dict[str, Any]:
