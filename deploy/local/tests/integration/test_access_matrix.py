@@ -104,6 +104,8 @@ EXPECTED = {
     "GET /exports/{export_id}/events": BROWSE,
     "GET /exports/{export_id}/archive": BROWSE,
     "GET /exports/{export_id}/files/{path}": BROWSE,
+    "GET /exports/{export_id}/compare": BROWSE,
+    "POST /exports/{export_id}/repeat": OPERATE,
     "DELETE /exports/{export_id}": OPERATE,
     "GET /exports/destinations": ({"operator", "trainee", "admin"}, {"operator", "trainee", "admin"}),
     # What an operator may push depends on the namespaces of the Hub.

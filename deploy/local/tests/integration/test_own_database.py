@@ -288,6 +288,8 @@ REQUESTS = {
     ),
     ("POST", "/exports"): ("/exports", {"json": {"session_ids": [1], "repo_id": "lab/pick"}}),
     ("POST", "/exports/{export_id}/push"): ("/exports/1/push", {"json": {}}),
+    ("POST", "/exports/{export_id}/repeat"): ("/exports/1/repeat", {"json": {"labels": "now"}}),
+    ("GET", "/exports/{export_id}/compare"): ("/exports/1/compare?with=1", {}),
     ("POST", "/tokens"): ("/tokens", {"json": {"name": "anna", "role": "viewer"}}),
     ("POST", "/join"): ("/join", {"json": {"code": "K7QF-2M9P"}}),
     ("POST", "/people"): ("/people", {"json": {"name": "anna", "role": "viewer"}}),

@@ -58,12 +58,35 @@ def test_rate_and_cameras_may_be_chosen():
 
 def test_sessions_may_be_chosen_by_what_they_are():
     """A day without a zone is a day here."""
-    words = ["--repo_id", "u/d", "--robot_id", "robot_A", "--tag", "a", "--tag", "b", "--since", "2026-01-05"]
-    request = request_of(parse([*words, "--until", "2026-01-06T10:00:00+09:00", "--outcome", "success"]))
+    words = [
+        "--repo_id",
+        "u/d",
+        "--robot_id",
+        "robot_A",
+        "--tag",
+        "edge",
+        "--session_tag",
+        "a",
+        "--session_tag",
+        "b",
+    ]
+    request = request_of(parse([*words, "--since", "2026-01-05", "--until", "2026-01-06T10:00:00+09:00"]))
     assert "session_ids" not in request
-    assert datetime.fromisoformat(request["filter"].pop("from")) == datetime(2026, 1, 5).astimezone()
-    assert datetime.fromisoformat(request["filter"].pop("to")) == datetime(2026, 1, 6, 1, tzinfo=UTC)
-    assert request["filter"] == {"robot_id": "robot_A", "tags": ["a", "b"], "outcome": "success"}
+    assert datetime.fromisoformat(request["filter"].pop("since")) == datetime(2026, 1, 5).astimezone()
+    assert datetime.fromisoformat(request["filter"].pop("until")) == datetime(2026, 1, 6, 1, tzinfo=UTC)
+    assert request["filter"] == {"robot_id": "robot_A", "tag": "edge", "session_tags": ["a", "b"]}
+
+
+def test_a_filter_may_be_for_some_sessions_and_episodes_be_chosen_one_by_one():
+    """The filter is for the sessions that are named, then."""
+    both = request_of(parse(["--repo_id", "u/d", "--session_id", "7", "--outcome", "success"]))
+    assert (both["session_ids"], both["filter"]) == ([7], {"outcome": "success"})
+    chosen = request_of(parse(["--repo_id", "u/d", "--episode", "7/0", "--episode", "8/2"]))
+    assert chosen["episodes"] == [
+        {"session_id": 7, "episode_index": 0},
+        {"session_id": 8, "episode_index": 2},
+    ]
+    assert not {"session_ids", "filter"} & chosen.keys()
 
 
 def test_splits_are_names_with_shares():
@@ -102,7 +125,8 @@ def test_push_is_private_unless_told_otherwise():
     [
         ([], "--repo_id"),
         (["--repo_id", "u/d"], "give --session_id"),
-        (["--session_id", "1", "--robot_id", "robot_A", "--repo_id", "u/d"], "robot_id, not both"),
+        (["--session_id", "1", "--episode", "1/0", "--repo_id", "u/d"], "not both"),
+        (["--episode", "1:0", "--repo_id", "u/d"], "SESSION/INDEX"),
         (["--robot_id", "robot_A", "--since", "yesterday", "--repo_id", "u/d"], "'yesterday' is not a time"),
         (["--session_id", "x", "--repo_id", "u/d"], "--session_id"),
         (["--session_id", "1", "--repo_id", "u/d", "--split", "train"], "NAME=SHARE"),

@@ -26,8 +26,10 @@ FLAGS = [
     [*CHOSEN, "--push_to_hub", "--public", "--overwrite", "--token_name", "lab"],
     [*CHOSEN[2:], "--robot_id", "robot_A", "--robot_type", "so101", "--task", "pick", "--outcome", "success"],
     [*CHOSEN[2:], "--operator", "kim", "--reason", "dropped", "--min_quality", "3"],
-    [*CHOSEN[2:], "--episode_tag", "edge", "--episode_tag", "new"],
-    [*CHOSEN[2:], "--tag", "day", "--tag", "red", "--since", "2026-01-01", "--until", "2026-01-02"],
+    [*CHOSEN, "--tag", "edge"],
+    [*CHOSEN[2:], "--episode", "7/0", "--episode", "7/1"],
+    [*CHOSEN[2:], "--session_tag", "day", "--session_tag", "red"],
+    [*CHOSEN[2:], "--since", "2026-01-01", "--until", "2026-01-02"],
 ]
 
 
@@ -52,7 +54,7 @@ def test_every_field_is_told_as_the_flag_that_sets_it(words):
         short = name.rpartition(".")[2]
         assert in_flags(f"set `{short}`") == f"set {flag}"
         assert told("it is wrong", f"{name}[0]") == f"it is wrong ({flag})"
-        if not isinstance(value, list) and short not in ("from", "to"):
+        if not isinstance(value, list) and short not in ("since", "until"):
             typed = in_flags(f'set `"{short}": {json.dumps(value)}`').removeprefix("set ").split(" ")
             assert " ".join(typed) in " ".join(words)
 
@@ -76,7 +78,7 @@ def test_the_list_holds_every_flag(capsys):
         ('`"cameras": ["front", "wrist"]`', "--cameras front wrist"),
         ('push with `"private": false`', "push with --public"),
         ('`"include_capture_time": false`', "--no_capture_time"),
-        ("by `from` and `to`", "by --since and --until"),
+        ("by `since` and `session_tags`", "by --since and --session_tag"),
         ("set fps to 22", "set fps to 22"),
         (
             'PATCH /sessions/6/episodes/3 {"outcome": "discarded"}',

@@ -17,7 +17,7 @@ from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
 from teleop_runtime.trouble import FILES_FROZEN, FROZEN
 
-from teleop_export.api import endpoints, events, push_endpoints
+from teleop_export.api import asking, endpoints, events, push_endpoints
 from teleop_export.api.addresses import NAMES, TAGS
 from teleop_export.api.told import ToldExports
 from teleop_export.hub.pusher import Pusher
@@ -91,7 +91,7 @@ def export_part(
                     drain=work.stop,
                 )
 
-    operations = (*endpoints.OPERATIONS, *events.OPERATIONS, *push_endpoints.OPERATIONS)
+    operations = (*asking.OPERATIONS, *endpoints.OPERATIONS, *events.OPERATIONS, *push_endpoints.OPERATIONS)
     return ServicePart(
         name="export-service",
         operations=operations,

@@ -103,6 +103,18 @@ class EpisodeHasGap(Conflict):
     code, retryable = "episode_has_gap", False
 
 
+class EpisodeNotFound(NotFound):
+    """A session has no such episode."""
+
+    code, retryable = "episode_not_found", False
+
+
+class EpisodeDiscarded(Conflict):
+    """An episode that was chosen by hand is discarded, and such episodes are in no dataset."""
+
+    code, retryable = "episode_discarded", True  # a person can give it another outcome
+
+
 class EpisodesOverlap(Conflict):
     """Two episodes of a session share frames."""
 
@@ -204,6 +216,12 @@ class NotPushable(Conflict):
     """Only datasets can be pushed to the Hub."""
 
     code, retryable = "not_pushable", False
+
+
+class NotComparable(Conflict):
+    """Only datasets can be compared."""
+
+    code, retryable = "not_comparable", False
 
 
 class PushBusy(Conflict):

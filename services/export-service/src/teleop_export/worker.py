@@ -183,7 +183,9 @@ class Worker:
             if isinstance(claim.order, RawOrder):
                 built = build_raw(folder, claim.order, reader, chunks, files, self._media, watch=watch)
             else:
-                built = build(folder, claim.order, reader, chunks, files, self._media, watch=watch)
+                built = build(
+                    folder, claim.order, claim.fingerprint, reader, chunks, files, self._media, watch=watch
+                )
         # Before anybody can see it: a published dataset survives a power cut.
         make_durable(folder)
         return built

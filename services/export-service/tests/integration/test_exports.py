@@ -72,7 +72,7 @@ async def test_report_accounts_for_every_frame(backend, record):
 @pytest.mark.parametrize("format", ["lerobot-v3.0", "parquet"])
 async def test_frames_that_nobody_knows_of_are_waited_for(backend, record, monkeypatch, format):
     """No session leaves as whole that may not be: until they have come, are given up, or it is asked for."""
-    monkeypatch.setattr("teleop_export.api.endpoints.RECHECK_AFTER_S", 0.0)
+    monkeypatch.setattr("teleop_export.api.asking.RECHECK_AFTER_S", 0.0)
     session = await record(100, gaps=[(10, 12, "disk full")], lost=[40, 41, 42])
     refusal = await backend.ask(session, format=format, status=409)
     assert (refusal["code"], refusal["field"]) == ("frames_unaccounted", "session_ids")
@@ -84,7 +84,7 @@ async def test_frames_that_nobody_knows_of_are_waited_for(backend, record, monke
 
 async def test_frames_lost_with_a_database_are_waited_for(backend, record, database, monkeypatch):
     """Of a session that the store alone told of, as many as its robot logged."""
-    monkeypatch.setattr("teleop_export.api.endpoints.RECHECK_AFTER_S", 0.0)
+    monkeypatch.setattr("teleop_export.api.asking.RECHECK_AFTER_S", 0.0)
     lost, whole = await record(0), await record(30)
     await database.connection.execute(
         "UPDATE teleop_session SET found_at = now(), logged_frames = 140 WHERE id = $1", lost
@@ -110,7 +110,7 @@ async def test_frames_that_come_while_one_waits_are_waited_for(backend, record, 
         return await looked(self, *words, **more)
 
     looked = SessionReader.read
-    monkeypatch.setattr("teleop_export.api.endpoints.RECHECK_AFTER_S", 0.0)
+    monkeypatch.setattr("teleop_export.api.asking.RECHECK_AFTER_S", 0.0)
     monkeypatch.setattr(SessionReader, "read", read)
     assert (await backend.ask(session))["report"]["committed"] == 100
 

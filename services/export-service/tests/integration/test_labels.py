@@ -77,10 +77,11 @@ async def test_labels_stay_behind_if_they_are_to(backend, judged):
         ({"reason": "dropped"}, [("robot_A", 1)]),
         ({"min_quality": 2}, [("robot_A", 0), ("robot_A", 1)]),
         ({"min_quality": 3}, [("robot_A", 0)]),
-        ({"episode_tags": ["edge"]}, [("robot_A", 0), ("robot_A", 2)]),
-        ({"episode_tags": ["edge", "red"]}, [("robot_A", 0)]),
+        ({"tag": "edge"}, [("robot_A", 0), ("robot_A", 2)]),
+        ({"tag": "red"}, [("robot_A", 0)]),
         ({"operator": "kim", "outcome": "failure"}, [("robot_A", 1)]),
         ({"operator": "lee", "robot_id": "robot_B"}, [("robot_B", None)]),
+        ({"operator": "lee", "session_id": 1}, [("robot_A", 2)]),
     ],
 )
 async def test_episodes_are_chosen_by_what_is_known_of_them(backend, judged, wanted, expected):
@@ -97,10 +98,10 @@ async def test_episodes_are_chosen_by_what_is_known_of_them(backend, judged, wan
     [
         ({"operator": "max"}, "filter.operator", "kim, lee"),
         ({"reason": "unheard"}, "filter.reason", "dropped"),
-        ({"episode_tags": ["blue"]}, "filter.episode_tags", "edge, red"),
+        ({"tag": "blue"}, "filter.tag", "edge, red"),
         ({"min_quality": 6}, "filter.min_quality", None),
         ({"operator": "a\0"}, "filter.operator", None),
-        ({"operator": "lee", "reason": "dropped"}, None, "change the request"),
+        ({"operator": "lee", "reason": "dropped"}, "filter", "leave one"),
     ],
 )
 async def test_what_nobody_is_known_by_is_named(backend, judged, wanted, field, hint):
@@ -126,7 +127,7 @@ async def test_another_judgement_is_another_export(backend, judged, database_url
 
 
 @pytest.mark.parametrize(
-    "part", [{"operator": "kim"}, {"reason": "dropped"}, {"min_quality": 2}, {"episode_tags": ["edge"]}]
+    "part", [{"operator": "kim"}, {"reason": "dropped"}, {"min_quality": 2}, {"tag": "edge"}]
 )
 async def test_a_recording_as_it_is_has_all_of_its_episodes(backend, judged, part):
     """What would be passed over is refused."""

@@ -11,9 +11,9 @@ import av
 import httpx
 import pyarrow.parquet as pq
 import pytest
+from teleop_dataset.v3.labels import COLUMNS
 from teleop_dataset.verify import verify
 from teleop_dataset.verify_written import verify_written
-from teleop_export.planning.labels import COLUMNS
 from teleop_testing.backends.processes import ServiceProcess, own_postgres
 from teleop_testing.waiting import PATIENCE_S
 

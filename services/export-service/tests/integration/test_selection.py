@@ -48,15 +48,15 @@ async def ask(backend, wanted, status=202, **more):
         ({"robot_id": "robot_A"}, ["pick", "fold"]),
         ({"robot_id": "robot_B"}, ["other"]),
         ({"robot_type": "so101_follower"}, ["pick", "fold", "other"]),
-        ({"tags": ["day"]}, ["pick", "fold"]),
-        ({"tags": ["red", "day"]}, ["pick"]),
+        ({"session_tags": ["day"]}, ["pick", "fold"]),
+        ({"session_tags": ["red", "day"]}, ["pick"]),
         ({"task": "pick"}, ["pick", "other"]),
         ({"task": "place"}, ["pick"]),
         ({"outcome": "failure"}, ["pick"]),
         ({"outcome": "unlabelled"}, ["fold", "other"]),
-        ({"from": "2026-01-06T00:00:00Z"}, ["other"]),
-        ({"from": "2026-01-06T09:00:00+09:00"}, ["other"]),
-        ({"to": "2026-01-06T00:00:00Z", "from": PAST}, ["pick", "fold"]),
+        ({"since": "2026-01-06T00:00:00Z"}, ["other"]),
+        ({"since": "2026-01-06T09:00:00+09:00"}, ["other"]),
+        ({"until": "2026-01-06T00:00:00Z", "since": PAST}, ["pick", "fold"]),
         ({"robot_id": "robot_A", "task": "fold"}, ["fold"]),
     ],
 )
@@ -65,7 +65,8 @@ async def test_filter_finds_sessions(backend, lab, wanted, names):
     found = (await ask(backend, wanted))["request"]
     assert found["session_ids"] == [lab[name] for name in names]
     assert (
-        found["filter"].items() >= {key: wanted[key] for key in wanted if key not in ("from", "to")}.items()
+        found["filter"].items()
+        >= {key: wanted[key] for key in wanted if key not in ("since", "until")}.items()
     )
 
 
@@ -130,12 +131,12 @@ async def test_chosen_and_named_sessions_are_the_same_export(backend, lab):
         ({"robot_id": 7}, "filter.robot_id"),
         ({"robot_id": "a\0"}, "filter.robot_id"),
         ({"robot_id": "robot_A\n"}, "filter.robot_id"),
-        ({"tags": ["a\0"]}, "filter.tags"),
-        ({"tags": "a"}, "filter.tags"),
+        ({"session_tags": ["a\0"]}, "filter.session_tags"),
+        ({"session_tags": "a"}, "filter.session_tags"),
         ({"outcome": "discarded"}, "filter.outcome"),
-        ({"from": "2026-01-05"}, "filter.from"),
-        ({"from": "2026-01-05T00:00:00"}, "filter.from"),
-        ({"from": FUTURE, "to": PAST}, "filter.to"),
+        ({"since": "2026-01-05"}, "filter.since"),
+        ({"since": "2026-01-05T00:00:00"}, "filter.since"),
+        ({"since": FUTURE, "until": PAST}, "filter.until"),
         ({"outcome": "success"}, "include_outcomes"),
     ],
 )
@@ -146,11 +147,87 @@ async def test_bad_filters_name_the_field(backend, wanted, field):
     assert (await backend.http.get("/exports")).json()["exports"] == []
 
 
-async def test_filter_and_numbers_exclude_each_other(backend, lab):
-    """One of them has to be there."""
-    for body in ({}, {"session_ids": [lab["pick"]], "filter": {"task": "pick"}}):
+async def test_a_filter_may_be_for_some_sessions_only(backend, lab):
+    """In their order; those without such an episode are left out, and unknown ones named."""
+    named = [lab["other"], lab["fold"], lab["pick"]]
+    found = await ask(backend, {"task": "pick"}, session_ids=named)
+    assert found["request"]["session_ids"] == [lab["other"], lab["pick"]]
+    found = await ask(backend, {"outcome": "success"}, session_ids=named)
+    assert found["request"]["session_ids"] == [lab["pick"]]
+    problem = await ask(backend, {"task": "pick"}, 404, session_ids=[lab["pick"], lab["gone"]])
+    assert (problem["code"], problem["field"]) == ("session_not_found", "session_ids")
+    assert str(lab["gone"]) in problem["detail"]
+
+
+async def test_a_session_whose_episodes_each_pass_a_part_only_is_left_out(backend, record, lab):
+    """Though its robot is another one, whose frames no dataset of the others can have."""
+    await record(
+        60,
+        task="pick",
+        robot_type="koch_follower",
+        episodes=[(0, 20, "place", "success"), (20, 40, None, "failure"), (40, 60, "fold", "discarded")],
+    )
+    found = await ask(backend, {"task": "place", "outcome": "failure"})
+    assert found["request"]["session_ids"] == [lab["pick"]]
+    made = await backend.ended((await ask(backend, {"task": "fold"}))["id"])
+    assert [each["session_id"] for each in made["report"]["sessions"]] == [lab["fold"]]
+    narrowed = await ask(backend, {"task": "place"}, include_outcomes=["failure"])
+    assert [each["session_id"] for each in narrowed["report"]["sessions"]] == [lab["pick"]]
+
+
+async def test_episodes_can_be_chosen_one_by_one(backend, record, lab):
+    """Exactly those, of whichever sessions, and nothing else of these."""
+    second = await record(40, task="pick", episodes=[(0, 10, None, None), (10, 40, None, None)])
+    chosen = [(second, 1), (lab["pick"], 0)]
+    body = [{"session_id": session, "episode_index": index} for session, index in chosen]
+    answer = await backend.http.post("/exports", json={"repo_id": "lab/pick", "episodes": body})
+    assert answer.status_code == 202, answer.text
+    made = await backend.ended(answer.json()["id"])
+    assert made["request"]["session_ids"] == [second, lab["pick"]]
+    assert made["request"]["episodes"] == body
+    assert (made["numbers"]["episodes"], made["numbers"]["frames"]) == (2, 50)
+    path = f"/exports/{made['id']}/files/meta/backend.json"
+    lineage = (await backend.http.get(path)).json()["episodes"]
+    assert [(each["session_id"], each["recorded_episode"]) for each in lineage] == chosen
+    left_out = made["report"]["sessions"][0]["excluded"]
+    assert [each["reason"] for each in left_out] == ["not among the episodes that were chosen"]
+
+
+@pytest.mark.parametrize(
+    ("index", "more", "status", "code"),
+    [
+        (2, {}, 404, "episode_not_found"),
+        (1, {}, 409, "episode_discarded"),
+        (0, {"filter": {"task": "pick"}}, 422, "bad_input"),
+        (0, {"session_ids": [1]}, 422, "bad_input"),
+        (0, {"format": "parquet"}, 422, "bad_input"),
+        (-1, {}, 422, "bad_input"),
+    ],
+)
+async def test_episodes_that_can_not_be_chosen_are_named(backend, record, index, more, status, code):
+    session = await record(20, episodes=[(0, 10, None, None), (10, 20, None, "discarded")])
+    body = {"repo_id": "lab/pick", "episodes": [{"session_id": session, "episode_index": index}], **more}
+    answer = await backend.http.post("/exports", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    if status < 422:
+        assert answer.json()["field"] == "episodes"
+
+
+async def test_something_has_to_be_chosen_and_no_episode_twice(backend, lab):
+    twice = [{"session_id": lab["pick"], "episode_index": 0}] * 2
+    for body, field in (
+        ({}, "session_ids"),
+        ({"episodes": twice}, "episodes"),
+        ({"episodes": []}, "episodes"),
+    ):
         answer = await backend.http.post("/exports", json={"repo_id": "lab/pick", **body})
-        assert (answer.status_code, answer.json()["field"]) == (422, "session_ids")
+        assert (answer.status_code, answer.json()["field"]) == (422, field)
+
+
+async def test_discarded_episodes_pass_no_filter(backend, record):
+    await record(20, robot_id="robot_D", task="wipe", episodes=[(0, 20, None, "discarded")])
+    problem = await ask(backend, {"task": "wipe"}, 409)
+    assert problem["detail"] == "all episodes that match are discarded"
 
 
 @pytest.mark.parametrize(
@@ -159,10 +236,10 @@ async def test_filter_and_numbers_exclude_each_other(backend, lab):
         ({"robot_id": "nobody"}, 404, "robot_id", "the robot nobody", "robot_A, robot_B"),
         ({"robot_type": "koch"}, 404, "robot_type", "the robot type koch", "so101_follower"),
         ({"robot_id": "robot_A", "task": "fly"}, 404, "task", "the task fly", "fold, pick, place"),
-        ({"tags": ["day", "night"]}, 404, "tags", "the tag night", "day, red"),
-        ({"from": FUTURE}, 409, "from", "matches `from`", None),
+        ({"session_tags": ["day", "night"]}, 404, "session_tags", "the tag night", "day, red"),
+        ({"since": FUTURE}, 409, "since", "matches `since`", None),
         ({"robot_id": "robot_B", "task": "fold"}, 409, None, "each of `robot_id`, `task`", "leave one"),
-        ({"tags": ["red"], "robot_id": "robot_B"}, 409, None, "each of", "leave one"),
+        ({"session_tags": ["red"], "robot_id": "robot_B"}, 409, None, "each of", "leave one"),
     ],
 )
 async def test_a_filter_that_nothing_passes_names_what_fits_none(
@@ -185,8 +262,8 @@ async def test_a_filter_that_nothing_passes_names_what_fits_none(
         {"robot_type": "koch"},
         {"task": "fly"},
         {"task": "fold"},
-        {"tags": ["night"]},
-        {"tags": ["red"]},
+        {"session_tags": ["night"]},
+        {"session_tags": ["red"]},
     ],
 )
 async def test_whoever_is_for_one_robot_learns_of_no_other(backend, lab, database, wanted):
@@ -207,8 +284,11 @@ async def test_whoever_is_for_one_robot_learns_of_no_other(backend, lab, databas
 async def test_tags_that_no_session_has_together_are_no_mistake(backend, lab, database):
     """Each of them is known."""
     await database.connection.execute("UPDATE teleop_session SET tags = '{wet}' WHERE id = $1", lab["other"])
-    problem = await ask(backend, {"tags": ["red", "wet"]}, 409)
-    assert (problem["field"], problem["detail"]) == ("filter.tags", "no session has all of these tags")
+    problem = await ask(backend, {"session_tags": ["red", "wet"]}, 409)
+    assert (problem["field"], problem["detail"]) == (
+        "filter.session_tags",
+        "no session has all of these tags",
+    )
 
 
 async def test_a_filter_that_only_running_sessions_pass_says_so(backend, record):
@@ -221,7 +301,7 @@ async def test_a_filter_that_only_running_sessions_pass_says_so(backend, record)
 
 async def test_too_many_sessions_are_refused(backend, lab, monkeypatch):
     """With the limit and what to do."""
-    monkeypatch.setattr("teleop_export.api.endpoints.MAX_SESSIONS", 1)
+    monkeypatch.setattr("teleop_export.api.asking.MAX_SESSIONS", 1)
     problem = await ask(backend, {"robot_id": "robot_A"}, 422)
     assert (problem["field"], problem["limit"]) == ("filter", 1)
 

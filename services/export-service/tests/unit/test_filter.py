@@ -17,9 +17,9 @@ NOON, LATER = datetime(2026, 11, 23, 12, tzinfo=UTC), datetime(2026, 11, 23, 13,
         (SessionFilter(robot_id="../robot"), "filter.robot_id"),
         (SessionFilter(robot_type="so101\0"), "filter.robot_type"),
         (SessionFilter(task="pick\0"), "filter.task"),
-        (SessionFilter(tags=("good", "b\0d")), "filter.tags"),
-        (SessionFilter(since=NOON, until=NOON), "filter.to"),
-        (SessionFilter(since=LATER, until=NOON), "filter.to"),
+        (SessionFilter(session_tags=("good", "b\0d")), "filter.session_tags"),
+        (SessionFilter(since=NOON, until=NOON), "filter.until"),
+        (SessionFilter(since=LATER, until=NOON), "filter.until"),
     ],
 )
 def test_what_is_wrong_is_named(wanted, field):
@@ -34,7 +34,7 @@ def test_what_is_wrong_is_named(wanted, field):
     [
         SessionFilter(robot_id="robot_A"),
         SessionFilter(task="pick"),
-        SessionFilter(tags=("good",)),
+        SessionFilter(session_tags=("good",)),
         SessionFilter(since=NOON),
         SessionFilter(until=NOON),
         SessionFilter(robot_type="so101", outcome="success", since=NOON, until=LATER),
@@ -49,5 +49,5 @@ def test_an_empty_filter_tells_what_there_is():
     """By the names that requests use."""
     with pytest.raises(BadInput) as refused:
         check_filter(msgspec.json.decode(b"{}", type=SessionFilter))
-    parts = "robot_id, robot_type, task, outcome, tags, operator, reason, min_quality, episode_tags, from, to"
-    assert refused.value.hint.endswith(f" {parts}")
+    parts = "robot_id, session_id, task, outcome, reason, operator, tag, min_quality, since, until"
+    assert refused.value.hint.endswith(f" {parts}, robot_type, session_tags")

@@ -40,7 +40,7 @@ def main() -> None:
     try:
         asyncio.run(export(arguments, sys.stderr))
     except ExportError as error:
-        _end(TRY_LATER if error.retryable else REFUSED, str(error), error.hint)
+        end(error)
     except OSError as error:
         # An error with files on this machine; errors of the connection are ExportErrors.
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
@@ -48,6 +48,11 @@ def main() -> None:
     except KeyboardInterrupt:
         print("stopped; the backend continues: run the command again to fetch the dataset", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+def end(error: ExportError) -> NoReturn:
+    """Say what went wrong, and exit with the status for it."""
+    _end(TRY_LATER if error.retryable else REFUSED, str(error), error.hint)
 
 
 def _end(status: int, error: str, hint: str | None) -> NoReturn:
@@ -74,17 +79,25 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _check_choice(parser: Parser, arguments: argparse.Namespace) -> None:
-    """Sessions are chosen by number or by a filter: exits with status 2 unless it is one of the two."""
-    if arguments.session_id and (also := filter_of(arguments)):
-        parser.error(f"choose sessions with either --session_id or {', '.join(also)}, not both")
-    if not arguments.session_id and not filter_of(arguments):
+    """Exits with status 2 unless sessions, a filter, both, or single episodes are chosen."""
+    others = arguments.session_id or filter_of(arguments)
+    if arguments.episode and others:
+        parser.error("choose episodes with either --episode, or --session_id and filters, not both")
+    if not arguments.episode and not others:
         parser.error("no sessions chosen: give --session_id, or a filter such as --robot_id")
 
 
 def _asking(parser: Parser) -> None:
     option = parser.add_argument
     option("--session_id", type=int, action="append", help="repeat the flag to merge sessions")
-    _choosing(parser.add_argument_group("instead of --session_id: all sessions that match"))
+    option(
+        "--episode",
+        type=_episode,
+        action="append",
+        metavar="SESSION/INDEX",
+        help="exactly this episode, such as 7/0; repeat the flag for several",
+    )
+    _choosing(parser.add_argument_group("only episodes that match, of --session_id or of all sessions"))
     option("--repo_id", required=True, help="name of the dataset, user/name")
     option(
         "--backend_url",
@@ -165,20 +178,20 @@ def _shaping(parser: Parser) -> None:
 def _choosing(group: argparse._ArgumentGroup) -> None:
     option = group.add_argument
     option("--robot_id")
-    option("--robot_type")
-    option("--task", help="export only episodes of this task")
-    option("--outcome", choices=OUTCOMES, help="export only episodes with this outcome")
-    option("--tag", action="append", help="of the session; repeat the flag to require several tags")
-    option("--episode_tag", action="append", help="export only episodes with this tag, likewise")
-    option("--operator", help="export only episodes that this person drove")
-    option("--reason", help="export only episodes with this reason for their outcome")
-    option("--min_quality", type=int, help="export only episodes that were judged as good as this: 1 to 5")
+    option("--task", help="one of its tasks")
+    option("--outcome", choices=OUTCOMES, help="unlabelled: nobody has said")
+    option("--reason", help="of its outcome")
+    option("--operator", help="who drove")
+    option("--tag", help="one of its tags")
+    option("--min_quality", type=int, help="judged as good as this, 1 to 5")
     option(
         "--since",
         type=_instant,
-        help="sessions that began at or after this time: 2026-01-31, or a time with a time zone",
+        help="its session began at or after this time: 2026-01-31, or a time with a time zone",
     )
-    option("--until", type=_instant, help="sessions that began before this time")
+    option("--until", type=_instant, help="its session began before this time")
+    option("--robot_type")
+    option("--session_tag", action="append", help="a tag of its session; repeat the flag to require several")
 
 
 def _pushing(group: argparse._ArgumentGroup) -> None:
@@ -191,6 +204,14 @@ def _pushing(group: argparse._ArgumentGroup) -> None:
         help="overwrite content on the Hub that does not come from these recordings",
     )
     option("--token_name", help="name of the worker's token to use")
+
+
+def _episode(text: str) -> dict[str, int]:
+    session, _, index = text.partition("/")
+    try:
+        return {"session_id": int(session), "episode_index": int(index)}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form SESSION/INDEX, as in 7/0") from None
 
 
 def _share(text: str) -> tuple[str, float]:
@@ -251,10 +272,12 @@ def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
         request["fps"] = arguments.fps
     if arguments.cameras is not None:
         request["cameras"] = arguments.cameras
+    if arguments.episode:
+        request["episodes"] = arguments.episode
     if arguments.session_id:
         request["session_ids"] = arguments.session_id
-    else:
-        request["filter"] = filter_of(arguments)
+    if wanted := filter_of(arguments):
+        request["filter"] = wanted
     if arguments.split:
         request |= {"split": dict(arguments.split), "split_seed": arguments.split_seed}
     if arguments.format != DATASET:
@@ -269,19 +292,19 @@ def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def filter_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """`filter` of the body; empty if no option selects sessions."""
+    """`filter` of the body; empty if there is none."""
     wanted = {
         "robot_id": arguments.robot_id,
-        "robot_type": arguments.robot_type,
         "task": arguments.task,
         "outcome": arguments.outcome,
-        "tags": arguments.tag,
-        "operator": arguments.operator,
         "reason": arguments.reason,
+        "operator": arguments.operator,
+        "tag": arguments.tag,
         "min_quality": arguments.min_quality,
-        "episode_tags": arguments.episode_tag,
-        "from": arguments.since,
-        "to": arguments.until,
+        "since": arguments.since,
+        "until": arguments.until,
+        "robot_type": arguments.robot_type,
+        "session_tags": arguments.session_tag,
     }
     return {name: value for name, value in wanted.items() if value}
 

@@ -1,4 +1,4 @@
-"""The console script, which imports all else only once Ctrl-C ends it without a traceback."""
+"""The console scripts, which import all else only once Ctrl-C ends them without a traceback."""
 
 from teleop_schema.commands.command_line import run_command
 
@@ -6,3 +6,8 @@ from teleop_schema.commands.command_line import run_command
 def main() -> None:
     """Run it."""
     run_command("teleop_client.exporting.cli")
+
+
+def origin() -> None:
+    """Run `dataset-origin`."""
+    run_command("teleop_client.exporting.origin")

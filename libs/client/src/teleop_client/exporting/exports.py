@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import msgspec
 
@@ -71,6 +72,13 @@ class Exports:
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Request the export; the answer contains its id."""
         return await self._backend.ask("POST", "/exports", dict[str, Any], body=request, patience_s=SILENCE_S)
+
+    async def find(self, fingerprint: str) -> list[dict[str, Any]]:
+        """The exports with this fingerprint: one, or none."""
+        address = f"/exports?fingerprint={quote(fingerprint)}"
+        page = await self._backend.ask("GET", address, dict[str, Any], patience_s=SILENCE_S)
+        found: list[dict[str, Any]] = page["exports"]
+        return found
 
     async def follow(self, export_id: int, progress: Progress) -> dict[str, Any]:
         """The export once it is done; raises ExportError if it fails or is cancelled."""

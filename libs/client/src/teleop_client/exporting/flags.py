@@ -11,12 +11,10 @@ from typing import Any
 # A field of the request, its flag. Those whose flag has the same name are not listed.
 _NAMED = {
     "session_ids": "--session_id",
-    "tags": "--tag",
-    "from": "--since",
-    "to": "--until",
+    "session_tags": "--session_tag",
+    "episodes": "--episode",
     "include_capture_time": "--no_capture_time",
     "include_labels": "--no_labels",
-    "episode_tags": "--episode_tag",
     "private": "--public",
 }
 # They set it to false.

@@ -12,9 +12,17 @@ import pyarrow as pa
 from teleop_dataset.repair.episode_stats import EpisodeStats, add_up
 from teleop_dataset.repair.rows import Episode
 from teleop_dataset.v3 import layout
-from teleop_dataset.v3.episodes import OWN_PLACE, STATISTICS, WITHOUT_STATISTICS, Clip, episodes_schema
+from teleop_dataset.v3.episodes import (
+    NO_LABELS,
+    OWN_PLACE,
+    STATISTICS,
+    WITHOUT_STATISTICS,
+    Clip,
+    episodes_schema,
+)
 from teleop_dataset.v3.files import open_parquet, write_document
 from teleop_dataset.v3.info import Features
+from teleop_dataset.v3.labels import COLUMNS
 from teleop_dataset.v3.layout import FIRST_PLACE, FileNumber
 
 Row = dict[str, Any]
@@ -95,9 +103,12 @@ def write_episodes(
 def _columns_of(rows: Sequence[Row], features: Features) -> pa.Schema:
     """Those that each row has values for: LeRobot's tools give no statistics to features that they add, and
     stop at columns with nulls."""
-    return pa.schema(
-        [each for each in episodes_schema(features) if all(row.get(each.name) is not None for row in rows)]
-    )
+    known = [
+        each for each in episodes_schema(features) if all(row.get(each.name) is not None for row in rows)
+    ]
+    labels = COLUMNS if any(COLUMNS.names[0] in row for row in rows) else NO_LABELS
+    own = len(OWN_PLACE)
+    return pa.schema([*known[:-own], *labels, *known[-own:]])
 
 
 def _intact(shards: Sequence[Shard], episodes: int, trusted: set[int]) -> list[Shard]:

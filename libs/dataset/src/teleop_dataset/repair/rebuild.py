@@ -37,6 +37,7 @@ from teleop_dataset.repair.renumber import NUMBERS, Numbered, Whole, renumber, r
 from teleop_dataset.repair.report import RepairReport
 from teleop_dataset.repair.rows import Episode, RowReader
 from teleop_dataset.repair.source import (
+    Lineage,
     clips_of,
     complete_tasks,
     read_info,
@@ -48,9 +49,10 @@ from teleop_dataset.repair.tables import bring, copy_bytes, cut, leaves_of, read
 from teleop_dataset.repair.videos import Clips, place_episodes, uncuttable
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import data_schema
-from teleop_dataset.v3.episodes import PICTURES, Clip, episodes_schema, statistics_per_row
+from teleop_dataset.v3.episodes import NO_LABELS, PICTURES, Clip, episodes_schema, statistics_per_row
 from teleop_dataset.v3.files import write_tasks
 from teleop_dataset.v3.info import Features
+from teleop_dataset.v3.labels import COLUMNS
 from teleop_dataset.v3.layout import FileNumber
 from teleop_dataset.verify import verify
 
@@ -125,6 +127,7 @@ class _Repair:
         self._info = read_info(source, earlier_info, self._report)
         self._features: Features = self._info["features"]
         self._fps = float(self._info["fps"])
+        self._lineage = Lineage(source)
         self._cameras = [key for key, feature in self._features.items() if feature["dtype"] == "video"]
 
     def run(self) -> RepairReport:
@@ -163,7 +166,7 @@ class _Repair:
         self._place_data(episodes)
         self._bring_videos(episodes, uncut)
         self._write_meta(episodes, shards)
-        self._bring_others()
+        self._bring_others(episodes)
         return self._report
 
     def _bring_rows(self) -> list[Episode]:
@@ -190,14 +193,15 @@ class _Repair:
     def _bring_episode_tables(self) -> list[Shard]:
         """Copy the episodes files as far as they can be read."""
         shards = []
+        labels = COLUMNS if self._lineage.labelled else NO_LABELS
         # With streaming encoding, the statistics of the videos come last.
         streamed = dict(sorted(self._features.items(), key=lambda item: item[1]["dtype"] == "video"))
         for path, _ in self._seen.tables("meta/episodes"):
             # Which of the two wrote the file, its bytes alone tell.
             for features in (self._features, streamed):
-                schema = episodes_schema(features)
+                schema = episodes_schema(features, labels)
                 (self._root / path).unlink(missing_ok=True)
-                leaves = leaves_of(schema, statistics_per_row(features))
+                leaves = leaves_of(schema, statistics_per_row(features, labels))
                 brought = bring(self._source / path, self._root / path, schema, leaves)
                 table = read_episodes(self._root / path) if brought.row_groups else None
                 if table is not None:
@@ -353,7 +357,8 @@ class _Repair:
         row, root, fps = each.whole.row, self._root, self._fps
         if row is None:
             stats = describe_rows(root, each.episode, self._features, fps) | dict(each.whole.films)
-            return episode_row(each.episode, tasks, each.clips, stats)
+            labels = self._lineage.labels(each.whole.found.index)
+            return episode_row(each.episode, tasks, each.clips, stats) | labels
         self._flag(each.episode, each.clips)
         if each.stays:
             return row
@@ -380,9 +385,14 @@ class _Repair:
                 facts = video_facts(path, is_depth(self._features[camera]))
                 self._info["features"][camera]["info"] = {**others, **info, **facts}
 
-    def _bring_others(self) -> None:
-        for path in self._seen.files:
-            if path not in _REWRITTEN and not path.startswith(_FOLDERS):
+    def _bring_others(self, episodes: list[Numbered]) -> None:
+        others = self._seen.files.keys() - _REWRITTEN
+        numbers = {each.whole.found.index: each.episode.index for each in episodes}
+        if self._report.lost and layout.PROVENANCE in others and self._lineage.write(self._root, numbers):
+            self._report.rebuilt[layout.PROVENANCE] = "the recovered episodes"
+            others -= {layout.PROVENANCE}
+        for path in sorted(others):
+            if not path.startswith(_FOLDERS):
                 self._copy(path)
 
     def _copy(self, path: str) -> None:

@@ -19,7 +19,9 @@ from teleop_dataset.repair.report import RepairReport
 from teleop_dataset.repair.rows import Episode
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.episodes import Clip
+from teleop_dataset.v3.files import write_document
 from teleop_dataset.v3.info import DEFAULT_FEATURES
+from teleop_dataset.v3.labels import label_row
 from teleop_dataset.v3.layout import FileNumber
 from teleop_dataset.v3.tasks import TASK_COLUMNS
 
@@ -150,6 +152,43 @@ def read_tasks(source: Path) -> list[str]:
     # Rows name a task by its number only, so one wrong number makes all others doubtful.
     sound = numbers == list(range(len(tasks))) and all(isinstance(task, str) for task in tasks)
     return tasks if sound and len(set(tasks)) == len(tasks) else []
+
+
+class Lineage:
+    """`meta/backend.json` of an exported dataset: what its episodes were made of, and their labels."""
+
+    def __init__(self, source: Path) -> None:
+        self._document = _parsed(_read_text(source / layout.PROVENANCE)) or {}
+        told = self._document.get("episodes")
+        self._episodes = {
+            each["episode_index"]: each
+            for each in (told if isinstance(told, list) else [])
+            if isinstance(each, dict) and isinstance(each.get("episode_index"), int)
+        }
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the rows of its episodes have labels."""
+        return any(map(label_row, self._episodes.values()))
+
+    def labels(self, index: int) -> dict[str, Any]:
+        """The columns of an episode's row; none if it has no labels."""
+        return label_row(self._episodes.get(index, {}))
+
+    def write(self, root: Path, numbers: Mapping[int, int]) -> bool:
+        """Write it below `root` for episodes with other numbers; False if nothing is known of them.
+
+        numbers  of the episodes in the repaired dataset, by those that they had
+        """
+        if not self._episodes:
+            return False
+        kept = [
+            self._episodes[before] | {"episode_index": now}
+            for before, now in sorted(numbers.items(), key=lambda each: each[1])
+            if before in self._episodes
+        ]
+        write_document(root, layout.PROVENANCE, self._document | {"episodes": kept})
+        return True
 
 
 def complete_tasks(

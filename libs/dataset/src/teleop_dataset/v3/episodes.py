@@ -77,10 +77,12 @@ def episodes_schema(features: Features, labels: pa.Schema = NO_LABELS) -> pa.Sch
     )
 
 
-def statistics_per_row(features: Features) -> dict[str, int]:
-    """How many values each column of the episodes has in every row; `tasks` has as many as there are."""
-    numbers = dict.fromkeys(episodes_schema(features).names, 1)
-    del numbers["tasks"]
+def statistics_per_row(features: Features, labels: pa.Schema = NO_LABELS) -> dict[str, int]:
+    """How many values each column of the episodes has in every row; `tasks` has as many as there are, and so
+    have `labels` that are lists."""
+    numbers = dict.fromkeys(episodes_schema(features, labels).names, 1)
+    for name in ("tasks", *(each.name for each in labels if pa.types.is_list(each.type))):
+        del numbers[name]
     for key, feature in features.items():
         for name in STATISTICS:
             if name != _COUNT and f"stats/{key}/{name}" in numbers:

@@ -1,11 +1,11 @@
-"""HTTP: ask for exports, follow them, fetch them."""
+"""HTTP: follow exports, fetch them, compare them."""
 
 import asyncio
-from collections.abc import Collection
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-from msgspec import structs
+from msgspec import Meta, Struct, field
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from teleop_runtime.serving.content import (
@@ -15,123 +15,35 @@ from teleop_runtime.serving.content import (
     attachment,
     content_answers,
 )
-from teleop_runtime.serving.guard import caller_of, check_sessions
-from teleop_runtime.serving.middleware.forwarded import address_of
+from teleop_runtime.serving.guard import caller_of
 from teleop_runtime.serving.operations import (
     Answer,
     JsonResponse,
     Operation,
-    read_body,
     read_query,
 )
 from teleop_runtime.store.threads import read_file
 from teleop_schema.errors import (
-    BackendError,
     BadInput,
     BadRange,
-    BadRobotId,
-    NoSpace,
     NotFound,
-    SessionArchived,
-    SessionNotFound,
 )
+from teleop_schema.identifiers import MAX_ID
 
-from teleop_export.api.addresses import LOCATION, export_id_of
+from teleop_export.api.addresses import export_id_of
 from teleop_export.api.archive import FolderTar
-from teleop_export.api.pusher import check_pusher
 from teleop_export.api.report_text import report_text
 from teleop_export.api.told import ToldExports
 from teleop_export.errors import (
-    BadFps,
-    CameraMissing,
-    EpisodeHasGap,
-    EpisodesOverlap,
     ExportFilesGone,
     ExportNotFound,
     ExportNotReady,
-    FramesUnaccounted,
-    NotFinite,
-    NothingToExport,
-    RatesDiffer,
-    SessionsDiffer,
-    SessionUnfinished,
-    UnknownName,
-    VideoDiffers,
-    VideoMisplaced,
-    VideoUnfinished,
+    NotComparable,
 )
-from teleop_export.planning.order import Order, fingerprint, make_order
-from teleop_export.planning.raw_order import RawOrder, make_raw_order
-from teleop_export.planning.request import (
-    LEROBOT,
-    MAX_SESSIONS,
-    ExportRequest,
-    check_request,
-    rows_of,
-)
+from teleop_export.planning.comparing import Comparison, compare
 from teleop_export.planning.views import ExportDetail, ExportFilter, ExportPage
 from teleop_export.tables.export_table import ExportTable
-from teleop_export.tables.push_table import PushTable
-from teleop_export.tables.session_table import SessionReader
 from teleop_export.work.folders import Folders
-from teleop_export.work.jobs import Jobs
-
-# Samples that were sent before the request may be committed a moment after it.
-RECHECK_AFTER_S = 1.0
-
-
-async def create_export(request: Request) -> Response:
-    """Have a dataset made of one or more sessions.
-
-    The same request again answers with the same export, as long as the sessions hold the same; one that
-    failed or was cancelled, or whose files are gone, is made again.
-    """
-    sessions: SessionReader = request.state.recorded_sessions
-    exports: ExportTable = request.state.exports
-    told: ToldExports = request.state.told_exports
-    folders: Folders = request.state.export_folders
-    jobs: Jobs = request.state.export_jobs
-    pushes: PushTable = request.state.export_pushes
-    wanted = await read_body(request, ExportRequest)
-    check_request(wanted)
-    if wanted.push_to_hub is not None:
-        caller_of(request).check_need("push")
-        check_pusher(request, wanted.push_to_hub, wanted.repo_id)
-    wanted = await _chosen(wanted, sessions, caller_of(request).robot_ids)
-    await check_sessions(request, wanted.session_ids or ())
-    try:
-        order = await _order(wanted, sessions)
-    except FramesUnaccounted:
-        # What was committed at this moment may have been seen in part.
-        await asyncio.sleep(RECHECK_AFTER_S)
-        order = await _order(wanted, sessions)
-    await asyncio.to_thread(folders.check_space, order.size_bytes)
-    name = await asyncio.to_thread(fingerprint, wanted, order)
-    export_id = await exports.put(structs.replace(wanted, push_to_hub=None), order, name, jobs.enqueue)
-    if await told.has_lost_files(export_id):
-        await exports.renew(export_id, jobs.enqueue)
-    if wanted.push_to_hub is not None:
-        await pushes.put(export_id, wanted.push_to_hub, again=False)
-    detail = await told.detail(export_id)
-    return JsonResponse(detail, 202, headers={"Location": address_of(request, f"/exports/{export_id}")})
-
-
-async def _order(wanted: ExportRequest, sessions: SessionReader) -> Order | RawOrder:
-    recorded = await sessions.read(wanted.session_ids or (), which=rows_of(wanted))
-    make = make_order if wanted.format == LEROBOT else make_raw_order
-    return await asyncio.to_thread(make, wanted, recorded)
-
-
-async def _chosen(
-    wanted: ExportRequest, sessions: SessionReader, robot_ids: Collection[str] | None
-) -> ExportRequest:
-    """The request with the sessions of these robots that its filter finds now, which it keeps."""
-    if wanted.filter is None:
-        return wanted
-    found = await sessions.find(
-        wanted.filter, robot_ids=robot_ids, unfinished=wanted.include_unfinished, limit=MAX_SESSIONS
-    )
-    return structs.replace(wanted, session_ids=found)
 
 
 async def list_exports(request: Request) -> Response:
@@ -150,6 +62,26 @@ async def get_report(request: Request) -> Response:
     """The account of an export as text: what it consists of, and where every recorded frame is."""
     told: ToldExports = request.state.told_exports
     return PlainTextResponse(report_text(await told.detail(export_id_of(request))))
+
+
+class ComparedWith(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which export to compare with.
+
+    with  the other export, from which this one differs
+    """
+
+    baseline: Annotated[int, Meta(ge=1, le=MAX_ID)] = field(name="with")
+
+
+async def compare_exports(request: Request) -> Response:
+    """How one dataset differs from another: episodes added, removed, relabelled and cut otherwise."""
+    exports: ExportTable = request.state.exports
+    export_id, other = export_id_of(request), read_query(request, ComparedWith).baseline
+    caller = caller_of(request)
+    if caller.robot_ids is not None:
+        caller.check_own(await exports.robots_of(other), field="with")
+    found = [await exports.compared(each) for each in (export_id, other)]
+    return JsonResponse(await asyncio.to_thread(compare, *found))
 
 
 async def delete_export(request: Request) -> Response:
@@ -227,41 +159,7 @@ def _find(folder: Path, path: str) -> Path:
     raise NotFound(f"the dataset has no file {path!r}", field="path")
 
 
-# Why an export can't be made of what is there.
-REFUSALS: tuple[type[BackendError], ...] = (
-    BadInput,
-    BadFps,
-    BadRobotId,
-    SessionNotFound,
-    UnknownName,
-    SessionUnfinished,
-    FramesUnaccounted,
-    SessionsDiffer,
-    RatesDiffer,
-    EpisodeHasGap,
-    EpisodesOverlap,
-    NothingToExport,
-    NotFinite,
-    CameraMissing,
-    VideoDiffers,
-    VideoUnfinished,
-    VideoMisplaced,
-    SessionArchived,
-    NoSpace,
-)
-
 OPERATIONS = (
-    Operation(
-        "POST",
-        "/exports",
-        create_export,
-        needs="operate",
-        own_check=True,
-        body=ExportRequest,
-        example={"repo_id": "my-user/my-new-dataset", "session_ids": [7, 8]},
-        answers=[Answer(202, "The export, new or as it is", ExportDetail, headers=[LOCATION])],
-        errors=REFUSALS,
-    ),
     Operation(
         "GET",
         "/exports",
@@ -286,6 +184,15 @@ OPERATIONS = (
         needs="browse",
         answers=[Answer(200, "Text", media={"text/plain": str})],
         errors=[ExportNotFound],
+    ),
+    Operation(
+        "GET",
+        "/exports/{export_id:int}/compare",
+        compare_exports,
+        needs="browse",
+        query=ComparedWith,
+        answer=Comparison,
+        errors=[BadInput, ExportNotFound, NotComparable],
     ),
     Operation(
         "DELETE",

@@ -11,6 +11,7 @@ from typing import Self
 import pyarrow as pa
 from teleop_dataset.v3.episodes import NO_LABELS
 from teleop_dataset.v3.info import ACTION, STATE, recorded_features
+from teleop_dataset.v3.labels import COLUMNS, label_columns
 from teleop_dataset.v3.stats import Stats
 from teleop_dataset.v3.writer import DatasetWriter, NonFiniteValue
 from teleop_dataset.verify import verify
@@ -23,8 +24,7 @@ from teleop_export.making.media_process import MediaPool
 from teleop_export.making.rows import Rows, ShownEpisodes, choose_rows, with_ages
 from teleop_export.making.video_source import Chunks, Files
 from teleop_export.planning.added_columns import features_of, with_columns
-from teleop_export.planning.labels import COLUMNS, label_columns
-from teleop_export.planning.order import Order, provenance
+from teleop_export.planning.order import Order, lineage, provenance
 from teleop_export.planning.pieces import Piece, bytes_of
 from teleop_export.planning.played import EpisodeTime
 from teleop_export.planning.report import Built, CameraReport, finish_report
@@ -131,9 +131,16 @@ class DatasetVideo:
 
 
 def build(
-    root: Path, order: Order, reader: Reader, chunks: Chunks, files: Files, media: MediaPool, watch: Watch
+    root: Path,
+    order: Order,
+    name: str,
+    reader: Reader,
+    chunks: Chunks,
+    files: Files,
+    media: MediaPool,
+    watch: Watch,
 ) -> Built:
-    """Write the dataset of `order` into the empty folder `root` and verify it.
+    """Write the dataset of `order`, whose fingerprint is `name`, into the empty folder `root` and verify it.
 
     Memory is bounded by two fetches of frames (pieces.READ_FRAMES, or the longest episode); of video,
     by a picture per camera and what is known of those of one session.
@@ -171,7 +178,7 @@ def build(
         stats,
         video.stats(),
         robot_type=order.robot_type,
-        provenance=provenance(order, report),
+        provenance=provenance(order, report, name),
         splits={name: (first, end) for name, first, end in order.splits} or {ALL: (0, writer.episodes)},
     )
     verify(
@@ -235,8 +242,9 @@ def _write_episodes(
         table = with_columns(table, columns[pieces[0].session_id], order.columns)
         clips = {camera: each.clips for camera, each in shown.items()}
         pictures = {camera: each.stats for camera, each in shown.items()}
+        labels = label_columns([lineage(piece) for piece in pieces])
         try:
-            writer.add(table, rows.lengths, rows.tasks, clips, pictures, label_columns(pieces))
+            writer.add(table, rows.lengths, rows.tasks, clips, pictures, labels)
         except NonFiniteValue as error:
             raise _not_finite(order, pieces[error.episode], str(error)) from error
         lengths += rows.lengths

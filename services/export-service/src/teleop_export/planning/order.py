@@ -10,6 +10,7 @@ from teleop_dataset.v3.info import VideoFeature
 from teleop_dataset.v3.layout import LEROBOTS_LIMITS, ONE_FILE, FileLimits
 from teleop_schema.columns import Column
 
+from teleop_export.errors import NothingToExport
 from teleop_export.planning.added_columns import choose_columns
 from teleop_export.planning.pieces import Piece, Plan, Source, bytes_of
 from teleop_export.planning.plan import make_plan
@@ -22,6 +23,7 @@ from teleop_export.planning.request import (
 )
 from teleop_export.planning.splits import split_pieces
 from teleop_export.sessions.recorded import Session
+from teleop_export.sessions.spans import check_chosen, spans_of
 from teleop_export.timing.loop_times import Which
 
 # Raised whenever the same order would be written differently, so that nobody gets an older writer's export.
@@ -98,8 +100,11 @@ class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
 def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
     """What `request` means for `sessions`, which are the ones it names, in its order.
 
-    Raises SessionUnfinished, FramesUnaccounted, and what make_plan raises.
+    Of those that a filter was for, it leaves out the ones without any episode that passes.
+    Raises EpisodeNotFound, EpisodeDiscarded, NothingToExport, SessionUnfinished, FramesUnaccounted, and what
+    make_plan raises.
     """
+    sessions = _chosen(request, sessions)
     check_unfinished(request, sessions)
     check_accounted(request, sessions)
     plan = make_plan(
@@ -134,6 +139,21 @@ def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:
     )
 
 
+def _chosen(request: ExportRequest, sessions: Sequence[Session]) -> Sequence[Session]:
+    choice = choice_of(request)
+    check_chosen(choice, sessions)
+    if request.filter is None:
+        return sessions
+    passing = [each for each in sessions if any(span.reason is None for span in spans_of(each, choice))]
+    if not passing:
+        raise NothingToExport(
+            "no episode with frames passes the filter",
+            field="filter",
+            hint="leave a part of it out; GET /episodes with the same names lists what it finds",
+        )
+    return passing
+
+
 def _source(session: Session, cameras: Sequence[VideoFeature]) -> Source:
     footage = [session.footage[camera.name] for camera in cameras]
     return Source(
@@ -162,26 +182,33 @@ def fingerprint(request: ExportRequest, order: Struct) -> str:
     A push makes no difference: it is about what becomes of the dataset, not about what it is. Nor does it
     make one how the sessions were chosen.
     """
-    essence = structs.replace(request, session_ids=None, filter=None, push_to_hub=None)
+    essence = structs.replace(request, session_ids=None, filter=None, episodes=None, push_to_hub=None)
     content = msgspec.json.encode((WRITER_VERSION, essence, order), order="deterministic")
     return hashlib.sha256(content).hexdigest()
 
 
-def provenance(order: Order, report: Report) -> dict[str, Any]:
-    """`meta/backend.json`: which recorded frames each episode is. LeRobot ignores the file."""
+def lineage(piece: Piece) -> dict[str, Any]:
+    """What an episode of a dataset was made of, and what was known of it."""
+    return {
+        "session_id": piece.session_id,
+        "recorded_episode": piece.episode_index,
+        "first_frame": piece.first,
+        "end_frame": piece.end,
+        "pauses": piece.pauses,
+        **({} if piece.labels is None else {"labels": msgspec.to_builtins(piece.labels)}),
+    }
+
+
+def provenance(order: Order, report: Report, name: str) -> dict[str, Any]:
+    """`meta/backend.json`: which recorded frames each episode is. LeRobot ignores the file.
+
+    name  fingerprint of the export
+    """
     return {
         "made_by": "lerobot-backend export-service",
+        "fingerprint": name,
         "episodes": [
-            {
-                "episode_index": number,
-                "session_id": piece.session_id,
-                "recorded_episode": piece.episode_index,
-                "first_frame": piece.first,
-                "end_frame": piece.end,
-                "pauses": piece.pauses,
-                **({} if piece.labels is None else {"labels": msgspec.to_builtins(piece.labels)}),
-            }
-            for number, piece in enumerate(order.pieces)
+            {"episode_index": number, **lineage(piece)} for number, piece in enumerate(order.pieces)
         ],
         "report": msgspec.to_builtins(report),
     }

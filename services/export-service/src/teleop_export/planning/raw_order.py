@@ -93,14 +93,13 @@ def _check(request: ExportRequest) -> None:
         "split": request.split is not None,
         "streaming_safe": request.streaming_safe,
         "push_to_hub": request.push_to_hub is not None,
+        "episodes": request.episodes is not None,
     }
     if request.filter is not None:
         chosen = request.filter
         given |= {
-            "filter.operator": chosen.operator is not None,
-            "filter.reason": chosen.reason is not None,
-            "filter.min_quality": chosen.min_quality is not None,
-            "filter.episode_tags": bool(chosen.episode_tags),
+            f"filter.{name}": getattr(chosen, name) is not None
+            for name in ("operator", "reason", "tag", "min_quality")
         }
     for name, is_given in given.items():
         if is_given:

@@ -13,7 +13,14 @@ from teleop_schema.words import counted
 from teleop_export.errors import FramesUnaccounted, SessionUnfinished
 from teleop_export.planning.pieces import OnGap
 from teleop_export.planning.push import PushRequest, check_push
-from teleop_export.planning.selection import SessionFilter, check_filter
+from teleop_export.planning.selection import (
+    ChosenEpisode,
+    SessionFilter,
+    SessionId,
+    check_episodes,
+    check_filter,
+    sessions_of,
+)
 from teleop_export.planning.splits import Split, check_split
 from teleop_export.sessions.finite import OnNotFinite
 from teleop_export.sessions.recorded import ALL_LABELS, UNNAMED, Label, Session
@@ -22,6 +29,8 @@ from teleop_export.timing.loop_times import Which
 
 # Their plan is held in memory; more of them are several exports.
 MAX_SESSIONS = 1000
+# Chosen one by one: they fit into the body of a request.
+MAX_EPISODES = 20_000
 # Far above any control loop; it keeps arithmetic in microseconds exact.
 MAX_FPS = 10_000
 # Far above any robot; each has a track, a thread and a file open.
@@ -30,7 +39,8 @@ MAX_CAMERAS = 64
 LEROBOT: Final = "lerobot-v3.0"
 Format = Literal["lerobot-v3.0", "parquet", "mcap"]
 
-SessionId = Annotated[int, Meta(ge=1, le=MAX_ID)]
+# Fields of a request that choose episodes.
+CHOOSING = ("session_ids", "filter", "episodes")
 SessionIds = Annotated[tuple[SessionId, ...], Meta(min_length=1, max_length=MAX_SESSIONS)]
 
 
@@ -38,8 +48,10 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """What a client may ask for.
 
     session_ids           merged into one dataset in this order; they must agree in robot_type, fps and names
-    filter                instead of session_ids: all sessions that pass it now, oldest first; those still
-                          being recorded only with include_unfinished
+    filter                all episodes that pass it now, of `session_ids`, or else of all sessions, oldest
+                          first; of those still being recorded only with include_unfinished. Sessions without
+                          any such episode are left out
+    episodes              instead of both: exactly these episodes
     repo_id               name of the dataset, user/name
     format                a LeRobot dataset; or the sessions as they were recorded, one by one, of any robots:
                           "parquet" tables, or "mcap" files of joints and video
@@ -76,6 +88,7 @@ class ExportRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     repo_id: str
     session_ids: SessionIds | None = None
     filter: SessionFilter | None = None
+    episodes: Annotated[tuple[ChosenEpisode, ...], Meta(min_length=1, max_length=MAX_EPISODES)] | None = None
     format: Format = LEROBOT
     on_gap: OnGap = "split"
     on_not_finite: OnNotFinite = "split"
@@ -101,13 +114,23 @@ def rows_of(request: ExportRequest) -> Which:
 def check_request(request: ExportRequest) -> None:
     """Raise BadInput for a repo_id or a choice of sessions that no export can have."""
     check_repo_id(request.repo_id)
-    if (request.session_ids is None) == (request.filter is None):
+    named = [each for each in CHOOSING if getattr(request, each) is not None]
+    if not named or ("episodes" in named and len(named) > 1):
         raise BadInput(
-            "choose sessions with either `session_ids` or `filter`, and only one of them",
-            field="session_ids",
+            "choose episodes with `session_ids`, `filter` or both, or one by one with `episodes`",
+            field=named[0] if named else "session_ids",
         )
     if request.filter is not None:
         check_filter(request.filter)
+    if request.episodes is not None:
+        check_episodes(request.episodes)
+        if len(sessions_of(request.episodes)) > MAX_SESSIONS:
+            raise BadInput(
+                "the episodes are of too many sessions",
+                field="episodes",
+                limit=MAX_SESSIONS,
+                hint="export them in parts",
+            )
     twice = [each for each, count in Counter(request.session_ids or ()).items() if count > 1]
     if twice:
         raise BadInput(f"session {min(twice)} appears twice", field="session_ids")
@@ -150,6 +173,10 @@ def check_accounted(request: ExportRequest, sessions: Sequence[Session]) -> None
 def choice_of(request: ExportRequest) -> Choice:
     """The episodes to export."""
     outcomes = ALL_LABELS if request.include_outcomes is None else request.include_outcomes
+    if request.episodes is not None:
+        return Choice(
+            outcomes, episodes=frozenset((each.session_id, each.episode_index) for each in request.episodes)
+        )
     if request.filter is None:
         return Choice(outcomes)
     chosen = request.filter
@@ -158,6 +185,6 @@ def choice_of(request: ExportRequest) -> Choice:
         task=chosen.task,
         operator=chosen.operator,
         reason=chosen.reason,
-        tags=chosen.episode_tags,
+        tag=chosen.tag,
         min_quality=chosen.min_quality,
     )

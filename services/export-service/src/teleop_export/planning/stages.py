@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+Status = Literal["queued", "running", "done", "failed", "cancelled"]
 Stage = Literal["data", "video", "statistics", "verify"]
 STAGES: tuple[Stage, ...] = ("data", "video", "statistics", "verify")
 # Of an export's fingerprint, after its number in the name of its folder.

@@ -1,7 +1,7 @@
 """What the endpoints answer."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -11,13 +11,12 @@ from teleop_schema.identifiers import MAX_ID
 from teleop_export.planning.push import PushView
 from teleop_export.planning.report import Report
 from teleop_export.planning.request import ExportRequest
-from teleop_export.planning.stages import STAGES, Content, Stage
+from teleop_export.planning.stages import STAGES, Content, Stage, Status
 
 # A page is made in memory; `next_cursor` asks for more.
 MAX_PAGE = 1000
 
 Id = Annotated[int, Meta(ge=1, le=MAX_ID)]
-Status = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
 class StageProgress(Struct, frozen=True, kw_only=True):
@@ -63,7 +62,9 @@ class CorrectedVideo(Struct, frozen=True, kw_only=True):
 class ExportView(Struct, kw_only=True):
     """One export.
 
-    request    what was asked for
+    fingerprint
+               of what was asked and of what the sessions held, SHA-256; a dataset has it in meta/backend.json
+    request    what was asked for, with the sessions that it meant
     numbers    once it is done
     error      once it failed
     waits_for  what keeps it from being made now, though it is its turn; null: nothing does
@@ -75,6 +76,7 @@ class ExportView(Struct, kw_only=True):
 
     id: int
     status: Status
+    fingerprint: str
     request: ExportRequest
     progress: list[StageProgress]
     numbers: Numbers | None
@@ -102,6 +104,8 @@ class ExportFilter(Struct, forbid_unknown_fields=True, kw_only=True):
     status      how far they are
     repo_id     name of the dataset, user/name
     session_id  one of the sessions that they hold frames of
+    fingerprint
+                `fingerprint` of a dataset's meta/backend.json
     cursor      `next_cursor` of the page before
     limit       exports of a page
     """
@@ -109,6 +113,7 @@ class ExportFilter(Struct, forbid_unknown_fields=True, kw_only=True):
     status: Status | None = None
     repo_id: str | None = None
     session_id: Id | None = None
+    fingerprint: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")] | None = None
     cursor: Id | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
 

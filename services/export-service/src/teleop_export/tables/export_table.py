@@ -1,5 +1,6 @@
 """The one place that writes `export`."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from psycopg.types.json import Jsonb
 from teleop_runtime.serving.problems import Problem
 from teleop_schema.identifiers import MAX_ID
 
-from teleop_export.errors import Cancelled, ExportNotFound
+from teleop_export.errors import Cancelled, ExportNotFound, NotComparable
+from teleop_export.planning.comparing import ComparedExport
 from teleop_export.planning.order import Order
 from teleop_export.planning.raw_order import RawOrder
 from teleop_export.planning.report import Report
@@ -35,24 +37,24 @@ MAX_ATTEMPTS = 10
 NS_PER_US = 1_000
 
 STATE = """
-SELECT id, status, request, progress, numbers, problem, waits_for, created_at, started_at, finished_at,
-       (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = export.id) AS push
+SELECT id, status, fingerprint, request, progress, numbers, problem, waits_for, created_at, started_at,
+       finished_at, (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = export.id) AS push
   FROM export WHERE id = %s
 """
 
 GET = """
-SELECT id, status, request, progress, numbers, problem, waits_for, created_at, started_at, finished_at,
-       report,
+SELECT id, status, fingerprint, request, progress, numbers, problem, waits_for, created_at, started_at,
+       finished_at, report,
        (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = export.id) AS push
   FROM export WHERE id = %s
 """
 
 # Whose files are gone has failed, for who lists only some, too.
 PAGE = """
-SELECT id, status, request, progress, numbers, problem, waits_for, created_at, started_at, finished_at,
-       (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = told.id) AS push
-  FROM (SELECT id, request, progress, numbers, problem, waits_for, created_at, started_at, finished_at,
-               report,
+SELECT id, status, fingerprint, request, progress, numbers, problem, waits_for, created_at, started_at,
+       finished_at, (SELECT to_jsonb(p) FROM export_push p WHERE p.export_id = told.id) AS push
+  FROM (SELECT id, fingerprint, request, progress, numbers, problem, waits_for, created_at, started_at,
+               finished_at, report,
                CASE WHEN status = 'done'
                      AND id || '-' || left(fingerprint, %(digits)s) <> ALL(%(kept)s::text[])
                     THEN 'failed' ELSE status END AS status
@@ -60,6 +62,7 @@ SELECT id, status, request, progress, numbers, problem, waits_for, created_at, s
  WHERE (%(cursor)s::bigint IS NULL OR id < %(cursor)s)
    AND (%(status)s::text IS NULL OR status = %(status)s)
    AND (%(repo_id)s::text IS NULL OR request->>'repo_id' = %(repo_id)s)
+   AND (%(fingerprint)s::text IS NULL OR fingerprint = %(fingerprint)s)
    AND (%(session_id)s::bigint IS NULL
         OR report->'sessions' @> jsonb_build_array(jsonb_build_object('session_id', %(session_id)s::bigint)))
  ORDER BY id DESC LIMIT %(limit)s
@@ -90,22 +93,26 @@ SELECT DISTINCT robot_id FROM teleop_session
 
 FIND = "SELECT id FROM export WHERE fingerprint = %s"
 
-# An export that failed or was cancelled is made again; any other stays as it is, and no row is returned.
+# One of that fingerprint stays as it is, and no row is returned.
 PUT = """
-INSERT INTO export (fingerprint, request, work_order, report, attempts_left) VALUES (%s, %s, %s, %s, %s)
-ON CONFLICT (fingerprint) DO UPDATE
-   SET status = 'queued', problem = NULL, progress = '{}', attempts_left = excluded.attempts_left,
-       created_at = now(), started_at = NULL, finished_at = NULL
- WHERE export.status IN ('failed', 'cancelled')
+INSERT INTO export (fingerprint, asked, request, work_order, report, attempts_left)
+VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (fingerprint) DO NOTHING
 RETURNING id
 """
 
-# Its files are gone, so it is made once more.
+# There is no dataset of it: it failed, was cancelled, or its files are gone.
 RENEW = """
 UPDATE export
-   SET status = 'queued', progress = '{}', attempts_left = %s, numbers = NULL, created_at = now(),
-       started_at = NULL, finished_at = NULL
- WHERE id = %s AND status = 'done'
+   SET status = 'queued', progress = '{}', attempts_left = %(attempts)s, numbers = NULL, problem = NULL,
+       created_at = now(), started_at = NULL, finished_at = NULL
+ WHERE id = %(id)s AND (status IN ('failed', 'cancelled') OR status = 'done' AND %(lost)s)
+"""
+
+# Those of before did not keep it; sessions were chosen by number or by a filter then.
+ASKED = """
+SELECT coalesce(asked, CASE WHEN jsonb_typeof(request->'filter') = 'object'
+                            THEN request || '{"session_ids": null}' ELSE request END) AS asked
+  FROM export WHERE id = %s
 """
 
 # Also what is 'running': its job comes again only if its worker died. If that lives after all, the number of
@@ -163,6 +170,10 @@ FORGET = "DELETE FROM export WHERE id = %s"
 
 FORGET_PUSH = "DELETE FROM export_push WHERE export_id = %s"
 
+COMPARED = """
+SELECT id, request->>'repo_id' AS repo_id, status, report, work_order FROM export WHERE id = %s
+"""
+
 RUNNING = "SELECT id, attempt FROM export WHERE status = 'running'"
 
 Progress = dict[Stage, tuple[int, int]]
@@ -190,14 +201,19 @@ class ExportTable:
 
     async def put(
         self,
+        asked: ExportRequest,
         request: ExportRequest,
         order: Order | RawOrder,
         fingerprint: str,
         enqueue: Callable[[Connection, int], Awaitable[None]],
     ) -> int:
         """The id of the export that `fingerprint` names; `enqueue` is called in the same transaction if it is
-        to be made. Raises SessionNotFound for sessions that were erased meanwhile."""
-        content = (fingerprint, _json(request), _json(order), _json(order.report), MAX_ATTEMPTS)
+        to be made. Raises SessionNotFound for sessions that were erased meanwhile.
+
+        asked    what to ask again when the export is repeated
+        request  the same with the sessions that it means now
+        """
+        content = (fingerprint, _json(asked), _json(request), _json(order), _json(order.report), MAX_ATTEMPTS)
         async with connect(self._pool) as connection, connection.transaction():
             await hold_off_erasures(connection, request.session_ids or ())
             row = await (await connection.execute(PUT, content)).fetchone()
@@ -208,11 +224,21 @@ class ExportTable:
             assert row is not None  # noqa: S101
             return int(row["id"])
 
-    async def renew(self, export_id: int, enqueue: Callable[[Connection, int], Awaitable[None]]) -> None:
-        """Have a finished export, whose files are gone, made again; `enqueue` as for `put`."""
+    async def renew(
+        self, export_id: int, enqueue: Callable[[Connection, int], Awaitable[None]], *, lost: bool
+    ) -> None:
+        """Have an export made again that failed or was cancelled, or whose files are `lost`; `enqueue` as for
+        `put`."""
+        about = {"id": export_id, "attempts": MAX_ATTEMPTS, "lost": lost}
         async with connect(self._pool) as connection, connection.transaction():
-            if (await connection.execute(RENEW, [MAX_ATTEMPTS, export_id])).rowcount:
+            if (await connection.execute(RENEW, about)).rowcount:
                 await enqueue(connection, export_id)
+
+    async def asked(self, export_id: int) -> ExportRequest:
+        """What was asked for; `session_ids` are only those that were named. Raises ExportNotFound."""
+        async with connect(self._pool) as connection:
+            row = await _row(connection, ASKED, export_id)
+        return msgspec.convert(row["asked"], ExportRequest)
 
     async def get(self, export_id: int) -> ExportDetail:
         """One export; raises ExportNotFound."""
@@ -319,6 +345,12 @@ class ExportTable:
             await connection.execute(FORGET if ended else CANCEL, [export_id])
             await connection.execute(FORGET_PUSH, [export_id])
 
+    async def compared(self, export_id: int) -> ComparedExport:
+        """An export as it is compared with others; raises ExportNotFound, NotComparable."""
+        async with connect(self._pool) as connection:
+            row = await _row(connection, COMPARED, export_id)
+        return await asyncio.to_thread(_compared, row)
+
     async def running(self) -> set[tuple[int, int]]:
         """Id and attempt of all that is being made now."""
         async with connect(self._pool) as connection:
@@ -334,6 +366,16 @@ class ExportTable:
     async def _change(self, query: str, *values: Any) -> bool:
         async with connect(self._pool) as connection:
             return (await connection.execute(query, values)).rowcount == 1
+
+
+def _compared(row: DictRow) -> ComparedExport:
+    order = msgspec.convert(row["work_order"], Order | RawOrder)
+    if isinstance(order, RawOrder):
+        raise NotComparable(
+            f"export {row['id']} is not a dataset but {order.format}, which has all episodes of its sessions"
+        )
+    report = msgspec.convert(row["report"], Report)
+    return ComparedExport(row["id"], row["repo_id"], row["status"], order, report)
 
 
 async def _row(connection: Connection, query: str, export_id: int) -> DictRow:

@@ -1,11 +1,10 @@
 """Which sessions pass a filter, and if none does, which part of it fits none."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from msgspec import structs
-from psycopg.rows import DictRow
-from teleop_schema.errors import BadInput
+from teleop_schema.errors import BadInput, SessionNotFound
 from teleop_schema.words import counted
 
 from teleop_export.errors import NothingToExport, UnknownName
@@ -16,30 +15,41 @@ from teleop_export.tables.database import Connection
 MOST_NAMED = 10
 
 # By the filter's names: what a session `s` must be.
-_PARTS = {
+_SESSION = {
     "robot_id": "s.robot_id = %(robot_id)s",
+    "session_id": "s.id = %(session_id)s",
+    "since": "s.start_time >= %(since)s",
+    "until": "s.start_time < %(until)s",
     "robot_type": "s.robot_type = %(robot_type)s",
-    "task": """(s.task = %(task)s
-        OR EXISTS (SELECT FROM episode_overview e
-                    WHERE e.session_id = s.id
-                      AND e.tasks @> jsonb_build_array(jsonb_build_object('task', %(task)s::text))))""",
-    "outcome": """(EXISTS (SELECT FROM episode e WHERE e.session_id = s.id
-                   AND coalesce(e.outcome, 'unlabelled') = %(outcome)s)
-        OR %(outcome)s = 'unlabelled' AND NOT EXISTS (SELECT FROM episode e WHERE e.session_id = s.id))""",
-    "tags": "s.tags @> %(tags)s::text[]",
-    "operator": """(s.operator = %(operator)s
-        OR EXISTS (SELECT FROM episode e WHERE e.session_id = s.id AND e.operator = %(operator)s))""",
-    "reason": "EXISTS (SELECT FROM episode e WHERE e.session_id = s.id AND e.reason = %(reason)s)",
-    "min_quality": """EXISTS (SELECT FROM episode e
-                              WHERE e.session_id = s.id AND e.quality >= %(min_quality)s)""",
-    "episode_tags": """EXISTS (SELECT FROM episode e
-                               WHERE e.session_id = s.id AND e.tags @> %(episode_tags)s::text[])""",
-    "from": "s.start_time >= %(since)s",
-    "to": "s.start_time < %(until)s",
+    "session_tags": "s.tags @> %(session_tags)s::text[]",
 }
+# What one of its episodes `e` must be, all of it; the view of tasks is slow, so only where there are several.
+_EPISODE = {
+    "task": """CASE WHEN e.later_tasks IS NULL THEN coalesce(e.task, s.task) = %(task)s ELSE EXISTS (
+        SELECT FROM episode_overview o
+         WHERE o.session_id = e.session_id AND o.episode_index = e.episode_index
+           AND (o.tasks @> jsonb_build_array(jsonb_build_object('task', %(task)s::text))
+                OR s.task = %(task)s AND o.tasks @> '[{"task": null}]')) END""",
+    "outcome": "coalesce(e.outcome, 'unlabelled') = %(outcome)s",
+    "reason": "e.reason = %(reason)s",
+    "operator": "coalesce(e.operator, s.operator) = %(operator)s",
+    "tag": "%(tag)s = ANY(e.tags)",
+    "min_quality": "e.quality >= %(min_quality)s",
+}
+# And what a session must be that has none.
+_WHOLE = {
+    "task": "s.task = %(task)s",
+    "outcome": "%(outcome)s = 'unlabelled'",
+    "reason": "false",
+    "operator": "s.operator = %(operator)s",
+    "tag": "false",
+    "min_quality": "false",
+}
+_NOT_DISCARDED = "e.outcome IS DISTINCT FROM 'discarded'"
 _FINISHED = "s.status <> 'recording'"
 # Whoever may touch the data of some robots only learns of no other.
-_SEEN = "s.deleted_at IS NULL AND (%(robots)s::text[] IS NULL OR s.robot_id = ANY(%(robots)s::text[]))"
+_SEEN = """s.deleted_at IS NULL AND (%(robots)s::text[] IS NULL OR s.robot_id = ANY(%(robots)s::text[]))
+           AND (%(named)s::bigint[] IS NULL OR s.id = ANY(%(named)s::bigint[]))"""
 # By name of what people type: those that there are.
 _KNOWN = {
     "robot_id": "SELECT DISTINCT robot_id AS name FROM seen",
@@ -48,112 +58,141 @@ _KNOWN = {
                UNION SELECT DISTINCT told->>'task' FROM seen s
                JOIN episode_overview e ON e.session_id = s.id, jsonb_array_elements(e.tasks) told
                WHERE told->>'task' IS NOT NULL""",
-    "tags": "SELECT DISTINCT unnest(tags) AS name FROM seen",
+    "session_tags": "SELECT DISTINCT unnest(tags) AS name FROM seen",
     "operator": """SELECT operator AS name FROM seen WHERE operator IS NOT NULL
                    UNION SELECT e.operator FROM episode e JOIN seen s ON s.id = e.session_id
                    WHERE e.operator IS NOT NULL""",
     "reason": """SELECT DISTINCT reason AS name FROM episode e JOIN seen s ON s.id = e.session_id
                  WHERE reason IS NOT NULL""",
-    "episode_tags": """SELECT DISTINCT unnest(e.tags) AS name FROM episode e
-                       JOIN seen s ON s.id = e.session_id""",
+    "tag": """SELECT DISTINCT unnest(e.tags) AS name FROM episode e
+              JOIN seen s ON s.id = e.session_id""",
 }
-_LISTS = ("tags", "episode_tags")
-_WORDS = {"tags": "tag", "episode_tags": "tag of an episode", "robot_id": "robot", "robot_type": "robot type"}
+_WORDS = {"session_tags": "tag", "tag": "tag of an episode", "robot_id": "robot", "robot_type": "robot type"}
+_LIST = "session_tags"
 
 
 async def find_sessions(
     connection: Connection,
     wanted: SessionFilter,
     *,
+    named: Sequence[int] | None,
     robot_ids: Collection[str] | None,
     unfinished: bool,
     limit: int,
 ) -> tuple[int, ...]:
-    """The sessions that pass the filter, oldest first.
+    """The sessions that have episodes which pass the filter, in the order of `named`, or else oldest first.
 
+    named       the only sessions to look at; None: all
     robot_ids   the only robots whose sessions there are, for whoever asks; None: all
     unfinished  also those that are still being recorded
-    raises      NothingToExport, UnknownName if there are none; BadInput if they are more than `limit`
+    raises      SessionNotFound for one of `named`; NothingToExport, UnknownName if none has such episodes;
+                BadInput if they are more than `limit`
     """
-    parts = _parts_of(wanted)
-    robots = None if robot_ids is None else list(robot_ids)
-    lists = {name: list(getattr(wanted, name)) for name in _LISTS}
-    values = {**structs.asdict(wanted), **lists, "robots": robots}
-    rows = await _matching(
-        connection, [*parts.values(), *([] if unfinished else [_FINISHED])], values, limit + 1
-    )
-    if not rows:
-        raise await _why_none(connection, parts, values)
-    if len(rows) > limit:
+    search = _Search(connection, wanted, named, robot_ids)
+    if named is not None:
+        there = set(await search.find(limit=len(named), parts=()))
+        if missing := [each for each in named if each not in there]:
+            raise SessionNotFound.of(*missing, field="session_ids")
+    found = await search.find(() if unfinished else (_FINISHED,), limit + 1)
+    if not found:
+        raise await search.why_none()
+    if len(found) > limit:
         raise BadInput(
             f"the filter matches more than {counted(limit, 'session')}",
             field="filter",
             limit=limit,
-            hint="export them in parts, for example by `from` and `to`",
+            hint="export them in parts, for example by `since` and `until`",
         )
-    return tuple(row["id"] for row in rows)
+    return tuple(found) if named is None else tuple(each for each in named if each in found)
 
 
-def _parts_of(wanted: SessionFilter) -> dict[str, str]:
-    """What the filter asks for, by its names, as conditions."""
-    return {
-        each.encode_name: _PARTS[each.encode_name]
-        for each in structs.fields(SessionFilter)
-        if getattr(wanted, each.name) not in (None, ())
-    }
+class _Search:
+    """One filter, and what can be found with parts of it."""
 
+    def __init__(
+        self,
+        connection: Connection,
+        wanted: SessionFilter,
+        named: Sequence[int] | None,
+        robot_ids: Collection[str] | None,
+    ) -> None:
+        self._connection = connection
+        self._parts = [name for name, value in structs.asdict(wanted).items() if value not in (None, ())]
+        self._values = {
+            **structs.asdict(wanted),
+            _LIST: list(wanted.session_tags),
+            "robots": None if robot_ids is None else list(robot_ids),
+            "named": None if named is None else list(named),
+        }
 
-async def _matching(
-    connection: Connection, conditions: list[str], values: dict[str, Any], limit: int
-) -> list[DictRow]:
-    where = " AND ".join([_SEEN, *conditions])
-    query = f"SELECT s.id FROM teleop_session s WHERE {where} ORDER BY s.id LIMIT %(limit)s"  # noqa: S608
-    return await (await connection.execute(query, {**values, "limit": limit})).fetchall()
+    async def find(
+        self,
+        more: Sequence[str] = (),
+        limit: int = 1,
+        *,
+        parts: Sequence[str] | None = None,
+        discarded: bool = False,
+        **values: Any,
+    ) -> list[int]:
+        """Up to `limit` sessions that pass the parts of the filter (None: all) and these conditions.
 
+        discarded  an episode that is discarded passes, too
+        values     instead of those that the filter has
+        """
+        parts = self._parts if parts is None else parts
+        conditions = [_SEEN, *more, *(_SESSION[each] for each in parts if each in _SESSION)]
+        if told := [each for each in parts if each in _EPISODE]:
+            episode = " AND ".join(
+                [*([] if discarded else [_NOT_DISCARDED]), *(_EPISODE[each] for each in told)]
+            )
+            whole = " AND ".join(_WHOLE[each] for each in told)
+            conditions.append(
+                f"(EXISTS (SELECT FROM episode e WHERE e.session_id = s.id AND {episode})"  # noqa: S608
+                f" OR {whole} AND NOT EXISTS (SELECT FROM episode e WHERE e.session_id = s.id))"
+            )
+        query = f"SELECT s.id FROM teleop_session s WHERE {' AND '.join(conditions)} ORDER BY s.id LIMIT %(limit)s"  # noqa: E501, S608
+        rows = await self._connection.execute(query, {**self._values, **values, "limit": limit})
+        return [row["id"] for row in await rows.fetchall()]
 
-async def _why_none(
-    connection: Connection, parts: dict[str, str], values: dict[str, Any]
-) -> NothingToExport | UnknownName:
-    if running := await _matching(connection, list(parts.values()), values, MOST_NAMED):
-        numbers = ", ".join(str(row["id"]) for row in running)
+    async def why_none(self) -> NothingToExport | UnknownName:
+        """The error for a filter that nothing passes."""
+        if running := await self.find(limit=MOST_NAMED):
+            return NothingToExport(
+                f"all sessions that match are still being recorded: {', '.join(map(str, running))}",
+                field="filter",
+                hint='end them first, or set `"include_unfinished": true` to export what has been committed',
+            )
+        if await self.find(discarded=True):
+            return NothingToExport("all episodes that match are discarded", field="filter")
+        for name in self._parts:
+            if not await self.find(parts=[name], discarded=True):
+                return await self._fits_none(name)
         return NothingToExport(
-            f"all sessions that match are still being recorded: {numbers}",
+            f"episodes match each of {', '.join(f'`{name}`' for name in self._parts)}, but none matches all "
+            "of them",
             field="filter",
-            hint='end them first, or set `"include_unfinished": true` to export what has been committed',
+            hint="leave one of them out",
         )
-    for name, condition in parts.items():
-        if not await _matching(connection, [condition], values, 1):
-            return await _fits_none(connection, name, condition, values)
-    return NothingToExport(
-        f"sessions match each of {', '.join(f'`{name}`' for name in parts)}, but none matches all of them",
-        field="filter",
-        hint="leave one of them out",
-    )
 
-
-async def _fits_none(
-    connection: Connection, name: str, condition: str, values: dict[str, Any]
-) -> NothingToExport | UnknownName:
-    """The error for the part of the filter that no session matches, whatever the other parts are."""
-    field = f"filter.{name}"
-    if name not in _KNOWN:
-        return NothingToExport(f"no session matches `{name}`", field=field)
-    wanted = values[name] if name in _LISTS else [values[name]]
-    unknown = [
-        each
-        for each in wanted
-        if not await _matching(
-            connection, [condition], {**values, name: [each] if name in _LISTS else each}, 1
+    async def _fits_none(self, name: str) -> NothingToExport | UnknownName:
+        """The error for the part of the filter that no session matches, whatever the other parts are."""
+        field = f"filter.{name}"
+        if name not in _KNOWN:
+            return NothingToExport(f"no session matches `{name}`", field=field)
+        unknown = [self._values[name]]
+        if name == _LIST:
+            unknown = [
+                each for each in self._values[name] if not await self.find(parts=[name], session_tags=[each])
+            ]
+        if not unknown:
+            return NothingToExport("no session has all of these tags", field=field)
+        seen = f"WITH seen AS (SELECT * FROM teleop_session s WHERE {_SEEN})"  # noqa: S608
+        query = f"{seen} {_KNOWN[name]} ORDER BY name LIMIT {MOST_NAMED + 1}"
+        rows = await (await self._connection.execute(query, self._values)).fetchall()
+        known = [row["name"] for row in rows]
+        more = ", …" if len(known) > MOST_NAMED else ""
+        return UnknownName(
+            f"no session has the {_WORDS.get(name, name)} {unknown[0]}",
+            field=field,
+            hint=f"known are {', '.join(known[:MOST_NAMED])}{more}" if known else None,
         )
-    ]
-    if not unknown:
-        return NothingToExport("no session has all of these tags", field=field)
-    seen = f"WITH seen AS (SELECT * FROM teleop_session s WHERE {_SEEN})"  # noqa: S608
-    query = f"{seen} {_KNOWN[name]} ORDER BY name LIMIT {MOST_NAMED + 1}"
-    known = [row["name"] for row in await (await connection.execute(query, values)).fetchall()]
-    more = ", …" if len(known) > MOST_NAMED else ""
-    return UnknownName(
-        f"no session has the {_WORDS.get(name, name)} {unknown[0]}",
-        field=field,
-        hint=f"known are {', '.join(known[:MOST_NAMED])}{more}" if known else None,
-    )

@@ -72,17 +72,29 @@ class SessionReader:
         self._pool = pool
 
     async def find(
-        self, wanted: SessionFilter, *, robot_ids: Collection[str] | None, unfinished: bool, limit: int
+        self,
+        wanted: SessionFilter,
+        *,
+        named: Sequence[int] | None,
+        robot_ids: Collection[str] | None,
+        unfinished: bool,
+        limit: int,
     ) -> tuple[int, ...]:
-        """The sessions that pass the filter, oldest first.
+        """The sessions that have episodes which pass the filter, as `named`, or else oldest first.
 
+        named       the only sessions to look at; None: all
         robot_ids   the only robots whose sessions there are, for whoever asks; None: all
         unfinished  also those that are still being recorded
         raises      as `find_sessions`
         """
         async with connect(self._pool) as connection:
             return await find_sessions(
-                connection, wanted, robot_ids=robot_ids, unfinished=unfinished, limit=limit
+                connection,
+                wanted,
+                named=named,
+                robot_ids=robot_ids,
+                unfinished=unfinished,
+                limit=limit,
             )
 
     async def read(
