@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from teleop_dataset.v3 import language
 from teleop_dataset.v3.info import (
     ACTION,
     CAPTURE_TIME,
@@ -35,9 +36,9 @@ def data_schema(features: Features) -> pa.Schema:
     Videos have no column. Features of two and more dimensions are nested lists, as `datasets` stores them.
     """
     kept = {key: feature for key, feature in features.items() if feature["dtype"] != "video"}
-    fields = [pa.field(key, _arrow_type(feature)) for key, feature in kept.items()]
-    described = {"info": {"features": {key: _described(feature) for key, feature in kept.items()}}}
-    return pa.schema(fields, metadata={"huggingface": json.dumps(described)})
+    fields = [pa.field(key, language.TYPES.get(key) or _arrow_type(feature)) for key, feature in kept.items()]
+    described = {key: language.DESCRIBED.get(key) or _described(feature) for key, feature in kept.items()}
+    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": described}})})
 
 
 def data_table(schema: pa.Schema, frames: pa.Table, episodes: Episodes, fps: int) -> pa.Table:
