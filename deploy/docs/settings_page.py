@@ -11,19 +11,20 @@ from pydantic_settings import BaseSettings
 from teleop_backend.settings import LocalSettings
 from teleop_export.hub.settings import HubSettings
 from teleop_export.settings import ExportSettings
+from teleop_export.webhooks.settings import WebhookSettings
 from teleop_telemetry.settings import TelemetrySettings
 from teleop_video_ingest.settings import IngestSettings
 
 SERVERS: dict[str, tuple[str, tuple[type[BaseSettings], ...]]] = {
     "The one process": (
         "`make run`, `python -m teleop_backend`, `lerobot-backend`",
-        (LocalSettings, HubSettings),
+        (LocalSettings, HubSettings, WebhookSettings),
     ),
     "telemetry-service": ("`python -m teleop_telemetry`", (TelemetrySettings,)),
     "video-ingest-service": ("`python -m teleop_video_ingest`", (IngestSettings,)),
     "export-service": (
         "`python -m teleop_export` and `python -m teleop_export.worker`",
-        (ExportSettings, HubSettings),
+        (ExportSettings, HubSettings, WebhookSettings),
     ),
 }
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"

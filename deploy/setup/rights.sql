@@ -37,8 +37,10 @@ GRANT SELECT, INSERT, UPDATE, DELETE
     TO ingest;
 GRANT SELECT ON teleop_session, session_archive, installation, video_chunk_use, robot_quota TO ingest;
 
+-- What others do reaches the deliveries of webhooks by triggers, which have the rights of their owner.
+REVOKE EXECUTE ON FUNCTION tell_webhooks, tell_session_complete, tell_export_ended FROM PUBLIC;
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON export, export_push, procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers
+    ON export, export_push, webhook, webhook_delivery, procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers, procrastinate_workers
     TO export;
 GRANT USAGE
     ON SEQUENCE procrastinate_jobs_id_seq, procrastinate_events_id_seq, procrastinate_periodic_defers_id_seq

@@ -7,6 +7,7 @@ import pytest
 from teleop_backend.openapi import answer_of, descriptions
 from teleop_export.app import export_part
 from teleop_export.hub.settings import HubSettings
+from teleop_export.webhooks.settings import WebhookSettings
 from teleop_runtime.serving.app import assemble
 from teleop_telemetry.app import telemetry_part
 from teleop_video_ingest.app import ingest_part
@@ -21,7 +22,7 @@ def documents() -> dict[str, dict]:
     parts = [
         telemetry_part(NOWHERE),
         ingest_part(NOWHERE, "nowhere"),
-        export_part(NOWHERE, Path("nowhere"), "nowhere", HubSettings()),
+        export_part(NOWHERE, Path("nowhere"), "nowhere", HubSettings(), WebhookSettings()),
     ]
     apps = {part.name: assemble(part.name, [part], exposure="local") for part in parts}
     alone = {name: msgspec.json.decode(answer_of(app, "/openapi.json")) for name, app in apps.items()}

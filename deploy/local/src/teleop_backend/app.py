@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from teleop_export.app import export_part
 from teleop_export.arrow import give_memory_back
 from teleop_export.hub.settings import HubSettings
+from teleop_export.webhooks.settings import WebhookSettings
 from teleop_runtime.background import Background
 from teleop_runtime.gate import access_part
 from teleop_runtime.logs import configure_logs, get_logger
@@ -95,6 +96,7 @@ def create_app(settings: LocalSettings, tls: ServerTls | None = None) -> Starlet
             settings.backup_dir / EXPORTS_FOLDER,
             str(settings.backup_dir),
             load_settings(HubSettings),
+            load_settings(WebhookSettings),
         ),
         console_part(),
     ]

@@ -12,6 +12,7 @@ import sys
 
 from teleop_export.arrow import give_memory_back
 from teleop_export.hub.settings import HubSettings
+from teleop_export.webhooks.settings import WebhookSettings
 from teleop_runtime.access.far_end import can_tell_accounts
 from teleop_runtime.logs import configure_logs
 from teleop_runtime.serving.app import CannotStart
@@ -44,7 +45,7 @@ def main() -> None:
     """Serve until SIGTERM or Ctrl-C; exits with a message if a person must change something first."""
     adopting = sys.argv[1:] == ["adopt"]
     if not adopting:
-        read_command_line(__doc__, LocalSettings, HubSettings)
+        read_command_line(__doc__, LocalSettings, HubSettings, WebhookSettings)
     settings = load_settings(LocalSettings)
     configure_logs(settings.log_level)
     give_memory_back()

@@ -110,6 +110,11 @@ EXPECTED = {
     "GET /exports/destinations": ({"operator", "trainee", "admin"}, {"operator", "trainee", "admin"}),
     # What an operator may push depends on the namespaces of the Hub.
     "POST /exports/{export_id}/push": OPERATE,
+    "GET /webhooks": ADMIN,
+    "POST /webhooks": ADMIN,
+    "DELETE /webhooks/{webhook_id}": ADMIN,
+    "GET /webhooks/{webhook_id}/deliveries": ADMIN,
+    "POST /webhooks/{webhook_id}/test": ADMIN,
     "POST /tokens": ADMIN,
     "GET /tokens": ADMIN,
     "DELETE /tokens/{token_id}": ADMIN,
@@ -254,7 +259,7 @@ def request_for(route: str, about: Recorded) -> dict[str, object]:
     method, _, path = route.partition(" ")
     named = {"name": "user/name", "path": "meta/info.json", "episode_index": 0, "token_id": 10**6}
     named |= {"person": "anna", "pool": "arms", "code": "K7QF-2M9P", "erasure_id": 1, "reason": "late"}
-    named |= {"file": "index.js"}
+    named |= {"file": "index.js", "webhook_id": 10**6}
     request: dict[str, object] = {"method": method, "url": path.format(**vars(about), **named)}
     file = {
         "kind": "dataset",

@@ -16,6 +16,7 @@ from teleop_backend.app import postgres_part
 from teleop_backend.postgres import EmbeddedPostgres
 from teleop_export.app import export_part
 from teleop_export.hub.settings import HubSettings
+from teleop_export.webhooks.settings import WebhookSettings
 from teleop_runtime import background
 from teleop_runtime.background import Background, _Task
 from teleop_runtime.gate import access_part
@@ -38,6 +39,8 @@ ALL = {
     "look for revoked tokens",
     "look for dead workers",
     "look for pushes",
+    "old deliveries of webhooks",
+    "sending of webhooks",
     "looks into video",
     "making of exports",
     "notes on erasures",
@@ -87,6 +90,10 @@ OTHERS = {
     ): "a connection on its way: ends with its caller, or with the pool's own limit",
     ("teleop_runtime/postgres/pulse.py", "_listen_until"): ENDS_WITH_ITS_CALLER,
     ("teleop_export/tables/database.py", "_answers_soon"): ENDS_WITH_ITS_CALLER,
+    (
+        "teleop_export/webhooks/sender.py",
+        "_work",
+    ): "of a TaskGroup: its errors end the work, which begins again",
     ("teleop_runtime/background.py", "_start"): "what this is about",
     ("teleop_runtime/serving/graceful.py", "drain_before_exit"): "around `handle`, see there",
     ("teleop_runtime/serving/graceful.py", "handle"): "the drain before the end: logs its errors",
@@ -195,7 +202,7 @@ async def test_all_of_it_works_again(stumbles, tmp_path):
         access_part(postgres.url()),
         telemetry_part(postgres.url(), str(store), retention_days=1),
         ingest_part(postgres.url(), str(store)),
-        export_part(postgres.url(), store / ".exports", str(store), HubSettings()),
+        export_part(postgres.url(), store / ".exports", str(store), HubSettings(), WebhookSettings()),
     ]
     async with AsyncExitStack() as stack:
         checks = {}

@@ -23,6 +23,7 @@ from teleop_export.app import export_part
 from teleop_export.hub.settings import HubSettings
 from teleop_export.tables.chunk_table import ChunkReader
 from teleop_export.tables.database import open_pool as open_export_pool
+from teleop_export.webhooks.settings import WebhookSettings
 from teleop_runtime.access.sessions import PLAIN_NAME
 from teleop_runtime.postgres.frames import FrameReader
 from teleop_runtime.postgres.pool import open_pool
@@ -184,7 +185,14 @@ async def everything_on(url, folder):
     parts = [
         telemetry_part(url),
         ingest_part(url, str(folder / "store")),
-        export_part(url, folder / "exports", str(folder / "store"), HubSettings(), work_here=False),
+        export_part(
+            url,
+            folder / "exports",
+            str(folder / "store"),
+            HubSettings(),
+            WebhookSettings(webhooks="hooks.lab"),
+            work_here=False,
+        ),
     ]
     async with (
         serving(assemble("all", parts, exposure="local")) as address,
@@ -290,6 +298,7 @@ REQUESTS = {
     ("POST", "/exports/{export_id}/push"): ("/exports/1/push", {"json": {}}),
     ("POST", "/exports/{export_id}/repeat"): ("/exports/1/repeat", {"json": {"labels": "now"}}),
     ("GET", "/exports/{export_id}/compare"): ("/exports/1/compare?with=1", {}),
+    ("POST", "/webhooks"): ("/webhooks", {"json": {"url": "https://hooks.lab", "events": ["export.done"]}}),
     ("POST", "/tokens"): ("/tokens", {"json": {"name": "anna", "role": "viewer"}}),
     ("POST", "/join"): ("/join", {"json": {"code": "K7QF-2M9P"}}),
     ("POST", "/people"): ("/people", {"json": {"name": "anna", "role": "viewer"}}),
@@ -303,7 +312,7 @@ REQUESTS = {
 IN_ADDRESSES = {"robot_id": "robot_A", "name": "ds", "upload_id": UUID(int=1), "export_id": 1}
 IN_ADDRESSES |= {"path": "x.json", "session_id": 1, "video_id": 1, "episode_index": 0, "token_id": 1}
 IN_ADDRESSES |= {"person": "anna", "pool": "arms", "code": "K7QF-2M9P", "erasure_id": 1}
-IN_ADDRESSES |= {"reason": "late"}
+IN_ADDRESSES |= {"reason": "late", "webhook_id": 1}
 
 # Tags of addresses that ask no database, and single ones.
 WITHOUT_DATABASE = {"server", "ws", "authority", "me", "console"}

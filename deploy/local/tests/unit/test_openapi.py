@@ -11,8 +11,10 @@ from openapi_spec_validator import validate
 from teleop_backend.console import FOR_EVER
 from teleop_backend.console import POLICY as CONSOLE_POLICY
 from teleop_backend.openapi import descriptions
+from teleop_export.api.asking import RepeatRequest
 from teleop_export.planning.push import PushRequest
 from teleop_export.planning.request import ExportRequest
+from teleop_export.webhooks.views import WebhookRequest
 from teleop_runtime.serving.openapi.page import POLICY
 from teleop_schema.files import FilePlan, Manifest
 from teleop_schema.holding import Held
@@ -49,6 +51,8 @@ BODIES = {
         NewToken,
         SigningIn,
         ExportRequest,
+        RepeatRequest,
+        WebhookRequest,
         PushRequest,
     )
 }

@@ -27,6 +27,10 @@ from teleop_export.tables.database import check_database, name_of, open_pool
 from teleop_export.tables.export_table import ExportTable
 from teleop_export.tables.push_table import PushTable
 from teleop_export.tables.session_table import SessionReader
+from teleop_export.webhooks import endpoints as webhook_endpoints
+from teleop_export.webhooks.sender import Sender
+from teleop_export.webhooks.settings import WebhookSettings
+from teleop_export.webhooks.table import WebhookTable
 from teleop_export.work import queue_watch
 from teleop_export.work.erasing import ExportEraser
 from teleop_export.work.folders import Folders
@@ -40,7 +44,13 @@ ERASING_CONNECTIONS = 2
 
 
 def export_part(
-    database_url: str, export_root: Path, store_url: str, hub: HubSettings, *, work_here: bool = True
+    database_url: str,
+    export_root: Path,
+    store_url: str,
+    hub: HubSettings,
+    webhooks: WebhookSettings,
+    *,
+    work_here: bool = True,
 ) -> ServicePart:
     """export-service as a part of a server; `work_here`: with workers of its own."""
 
@@ -56,12 +66,14 @@ def export_part(
             jobs, push_jobs = Jobs(pool, MAKING), Jobs(pool, PUSHING)
             await jobs.open()
             await push_jobs.open()
-            workers: list[Worker | Pusher] = []
+            webhook_table, allowed = WebhookTable(pool), webhooks.allowed
+            workers: list[Worker | Pusher | Sender] = []
             if work_here:
                 store = await asyncio.to_thread(open_store, store_url)
                 workers = [
                     Worker(database_url, exports, jobs, folders, store),
                     Pusher(pushes, push_jobs, folders, hub),
+                    Sender(webhook_table, allowed),
                 ]
 
             async with Background() as background, working(*workers) as work:
@@ -85,18 +97,26 @@ def export_part(
                         "hub_namespaces": hub.namespaces,
                         "export_followers": events.Followers(),
                         "recorded_sessions": SessionReader(pool),
+                        "webhooks": webhook_table,
+                        "webhooks_allowed": allowed,
                     },
                     checks={"export database": partial(check_database, pool), **making, **work.checks()},
                     silent={"export database": FROZEN, "export folder": FILES_FROZEN},
                     drain=work.stop,
                 )
 
-    operations = (*asking.OPERATIONS, *endpoints.OPERATIONS, *events.OPERATIONS, *push_endpoints.OPERATIONS)
+    operations = (
+        *asking.OPERATIONS,
+        *endpoints.OPERATIONS,
+        *events.OPERATIONS,
+        *push_endpoints.OPERATIONS,
+        *webhook_endpoints.OPERATIONS,
+    )
     return ServicePart(
         name="export-service",
         operations=operations,
         lifespan=lifespan,
-        described=Described(TAGS, NAMES),
+        described=Described(TAGS | webhook_endpoints.TAGS, NAMES | webhook_endpoints.NAMES),
     )
 
 
@@ -112,6 +132,7 @@ def create_app(settings: ExportSettings) -> Starlette:
         settings.export_root,
         settings.store_url,
         load_settings(HubSettings),
+        load_settings(WebhookSettings),
         work_here=settings.work_here,
     )
     return assemble_for(settings, "export-service", [access_part(settings.database_url), part])

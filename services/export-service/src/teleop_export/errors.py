@@ -236,5 +236,17 @@ class NotStreamable(Conflict):
     code, retryable = "not_streamable", False
 
 
+class WebhookNotFound(NotFound):
+    """There is no such webhook."""
+
+    code, retryable = "webhook_not_found", False
+
+
+class TooManyWebhooks(Conflict):
+    """There are as many webhooks as there may be."""
+
+    code, retryable = "too_many_webhooks", True  # a person can remove one
+
+
 class Cancelled(Exception):
     """The export was cancelled, or another attempt has taken it over."""

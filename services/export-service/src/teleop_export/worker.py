@@ -40,6 +40,9 @@ from teleop_export.tables.chunk_table import ChunkReader
 from teleop_export.tables.database import name_of, open_pool
 from teleop_export.tables.export_table import MAX_ATTEMPTS, Claim, ExportTable, Progress
 from teleop_export.tables.push_table import PushTable
+from teleop_export.webhooks.sender import Sender
+from teleop_export.webhooks.settings import WebhookSettings
+from teleop_export.webhooks.table import WebhookTable
 from teleop_export.work.folders import FULL, Folders, make_durable
 from teleop_export.work.in_thread import Stop, work_in_thread
 from teleop_export.work.jobs import AWAY, MAKING, NOT_NOW, PUSHING, Jobs
@@ -226,7 +229,7 @@ class Worker:
 
 
 @asynccontextmanager
-async def working(*workers: Worker | Pusher) -> AsyncIterator[Background]:
+async def working(*workers: Worker | Pusher | Sender) -> AsyncIterator[Background]:
     """The workers at work; at the end they stop, handing back what they can't finish soon."""
     async with Background() as background:
         for worker in workers:
@@ -245,7 +248,8 @@ async def work_alone(settings: ExportSettings, hub: HubSettings) -> None:
             settings.database_url, ExportTable(pool), jobs, folders, open_store(settings.store_url)
         )
         pusher = Pusher(PushTable(pool), push_jobs, folders, hub)
-        async with working(worker, pusher):
+        sender = Sender(WebhookTable(pool), load_settings(WebhookSettings).allowed)
+        async with working(worker, pusher, sender):
             await asyncio.Event().wait()
 
 
@@ -253,7 +257,7 @@ def main() -> None:
     """Make exports until SIGTERM or Ctrl-C; exits with a message if a person must change something first."""
     do_without_pandas()
     give_memory_back()
-    read_command_line(__doc__, ExportSettings, HubSettings)
+    read_command_line(__doc__, ExportSettings, HubSettings, WebhookSettings)
     settings = load_settings(ExportSettings)
     configure_logs(settings.log_level)
     prepare_types()

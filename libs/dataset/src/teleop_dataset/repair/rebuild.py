@@ -49,10 +49,9 @@ from teleop_dataset.repair.tables import bring, copy_bytes, cut, leaves_of, read
 from teleop_dataset.repair.videos import Clips, place_episodes, uncuttable
 from teleop_dataset.v3 import layout
 from teleop_dataset.v3.data import data_schema
-from teleop_dataset.v3.episodes import NO_LABELS, PICTURES, Clip, episodes_schema, statistics_per_row
+from teleop_dataset.v3.episodes import PICTURES, Clip, episodes_schema, statistics_per_row
 from teleop_dataset.v3.files import write_tasks
 from teleop_dataset.v3.info import Features
-from teleop_dataset.v3.labels import COLUMNS
 from teleop_dataset.v3.layout import FileNumber
 from teleop_dataset.verify import verify
 
@@ -193,15 +192,14 @@ class _Repair:
     def _bring_episode_tables(self) -> list[Shard]:
         """Copy the episodes files as far as they can be read."""
         shards = []
-        labels = COLUMNS if self._lineage.labelled else NO_LABELS
         # With streaming encoding, the statistics of the videos come last.
         streamed = dict(sorted(self._features.items(), key=lambda item: item[1]["dtype"] == "video"))
         for path, _ in self._seen.tables("meta/episodes"):
             # Which of the two wrote the file, its bytes alone tell.
             for features in (self._features, streamed):
-                schema = episodes_schema(features, labels)
+                schema = episodes_schema(features, self._lineage.columns)
                 (self._root / path).unlink(missing_ok=True)
-                leaves = leaves_of(schema, statistics_per_row(features, labels))
+                leaves = leaves_of(schema, statistics_per_row(features, self._lineage.columns))
                 brought = bring(self._source / path, self._root / path, schema, leaves)
                 table = read_episodes(self._root / path) if brought.row_groups else None
                 if table is not None:
@@ -375,8 +373,7 @@ class _Repair:
                 self._report.flags.append(str(EpisodeFlag(episode.index, camera, frames, episode.length)))
 
     def _complete_video_facts(self) -> None:
-        """Add the video's encoding to info.json; LeRobot writes it after the first episode,
-        and may have died before."""
+        """Add the video's encoding to info.json; LeRobot writes it only after the first episode."""
         noted = [self._features[camera].get("info") or {} for camera in self._cameras]
         for camera, info in zip(self._cameras, noted, strict=True):
             if "video.codec" not in info:

@@ -18,10 +18,10 @@ from teleop_dataset.readiness import CONVERT
 from teleop_dataset.repair.report import RepairReport
 from teleop_dataset.repair.rows import Episode
 from teleop_dataset.v3 import layout
-from teleop_dataset.v3.episodes import Clip
+from teleop_dataset.v3.episodes import NO_LABELS, Clip
 from teleop_dataset.v3.files import write_document
 from teleop_dataset.v3.info import DEFAULT_FEATURES
-from teleop_dataset.v3.labels import label_row
+from teleop_dataset.v3.labels import COLUMNS, label_row
 from teleop_dataset.v3.layout import FileNumber
 from teleop_dataset.v3.tasks import TASK_COLUMNS
 
@@ -167,9 +167,9 @@ class Lineage:
         }
 
     @property
-    def labelled(self) -> bool:
-        """Whether the rows of its episodes have labels."""
-        return any(map(label_row, self._episodes.values()))
+    def columns(self) -> pa.Schema:
+        """The labels that the rows of its episodes have."""
+        return COLUMNS if any(map(label_row, self._episodes.values())) else NO_LABELS
 
     def labels(self, index: int) -> dict[str, Any]:
         """The columns of an episode's row; none if it has no labels."""

@@ -75,7 +75,12 @@ class ComparedEpisodes(Struct, frozen=True, kw_only=True):
 
 
 class LabelChange(Struct, frozen=True, kw_only=True):
-    """What was known of an episode, and what is; `label` is its task, or a label of `meta/episodes`."""
+    """What was known of an episode, and what is.
+
+    label   "task", or a label of `meta/episodes`
+    before  what the baseline has
+    after   what the export has
+    """
 
     label: str
     before: Any
@@ -110,6 +115,8 @@ class RecutEpisode(Struct, frozen=True, kw_only=True):
 class Comparison(Struct, frozen=True, kw_only=True):
     """How `export` differs from `baseline`; lists have up to a thousand entries, counts are of all.
 
+    export            the one that was asked about
+    baseline          the other
     added             episodes that only `export` has
     removed           episodes that only `baseline` has
     relabelled        episodes of both with other labels or tasks

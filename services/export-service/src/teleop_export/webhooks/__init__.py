@@ -1,0 +1,1 @@
+"""Tells other programs what has happened: signed requests to addresses that an admin has allowed."""
