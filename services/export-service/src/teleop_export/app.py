@@ -81,7 +81,7 @@ def export_part(
                     queue_watch.LOOK_EVERY_S, "length of the queue", partial(queue_watch.look, pool)
                 )
 
-                eraser = ExportEraser(erasing_pool, pool, folders)
+                eraser = ExportEraser(erasing_pool, pool, folders, webhook_table.forget_session)
                 erasing = Erasing(erasing_pool, "export-service", eraser.erase)
                 background.every(ERASE_EVERY_S, "erasing of exports", erasing.once)
 

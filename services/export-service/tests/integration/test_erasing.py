@@ -8,6 +8,13 @@ from teleop_testing.datasets.erased import ask_session, share_of
 from teleop_testing.waiting import until
 
 SERVICE = "export-service"
+TOLD = """
+WITH made AS (INSERT INTO webhook (url, events, secret, created_by)
+              VALUES ('http://x', '{}', '', '') RETURNING id)
+INSERT INTO webhook_delivery (webhook_id, event, payload)
+SELECT id, 'session.complete', jsonb_build_object('data', jsonb_build_object('session_id', session))
+  FROM made, unnest(ARRAY[$1, $2]::bigint[]) AS session
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +44,7 @@ async def test_every_export_with_frames_of_it_goes(backend, record, database):
            VALUES ($1, true, false, 'done', 1, 'https://hub/lab/both/commit/1')""",
         both["id"],
     )
+    await database.connection.execute(TOLD, session, other)
     share = await done(database, await ask_session(database, session))
     assert json.loads(share["removed"]) == {"exports": 2}
     told = "\n".join(share["not_reached"])
@@ -45,6 +53,8 @@ async def test_every_export_with_frames_of_it_goes(backend, record, database):
     assert [path for path in backend.root.glob("export-*")] == [folder]
     assert await database.fetch("SELECT id FROM export") == [{"id": left["id"]}]
     assert await database.value("SELECT count(*) FROM export_push") == 0
+    (told,) = await database.fetch("SELECT payload->'data'->>'session_id' AS session FROM webhook_delivery")
+    assert told["session"] == str(other)
 
 
 async def test_an_export_that_is_being_made_goes(backend, record, database):

@@ -95,6 +95,12 @@ UPDATE webhook
  WHERE id = %(webhook_id)s
 """
 
+# Of whatever state: what was told of it is gone, and what was to be told.
+FORGET_SESSION = """
+DELETE FROM webhook_delivery
+ WHERE payload->'data' @> jsonb_build_object('session_id', %s::bigint)
+"""
+
 PRUNE = """
 DELETE FROM webhook_delivery WHERE id IN (
     SELECT id FROM (
@@ -207,6 +213,11 @@ class WebhookTable:
             await connection.execute(
                 UNWELL, {"webhook_id": delivery.webhook_id, "error": error, "gone": gone}
             )
+
+    async def forget_session(self, session_id: int) -> None:
+        """Forget what receivers were, or are to be, told of a session."""
+        async with connect(self._pool) as connection:
+            await connection.execute(FORGET_SESSION, [session_id])
 
     async def prune(self) -> None:
         """Forget the oldest deliveries of each receiver beyond what is kept."""
