@@ -1,9 +1,11 @@
 """The schema as a database has it."""
 
 import asyncio
+import json
 
 import asyncpg
 from teleop_schema.migrate import migrate
+from teleop_schema.migrations.versions.v0038_repeated_exports import RENAMED, TAG, renamed
 
 
 async def test_migrating_twice_at_once_changes_nothing(database_url):
@@ -55,3 +57,31 @@ async def test_partitions_made_at_the_same_moment_do_not_collide(database_url):
             await connection.close()
 
     await asyncio.gather(*(ensure() for _ in range(8)))
+
+
+async def test_requests_for_exports_of_before_have_the_names_of_now(database):
+    """Of the filter, as `GET /episodes` has them; what was not filtered by stays so."""
+    before = {
+        "robot_id": "a",
+        "from": "2026-01-05T00:00:00Z",
+        "to": None,
+        "tags": ["x"],
+        "episode_tags": ["e"],
+    }
+    for name, wanted in (("filtered", before), ("named", None)):
+        await database.connection.execute(
+            """INSERT INTO export (fingerprint, request, work_order, report, attempts_left)
+               VALUES ($1, $2, '{}', '{}', 1)""",
+            name,
+            json.dumps({"repo_id": "u/d", "session_ids": [1], "filter": wanted}),
+        )
+    await database.connection.execute(TAG + renamed(RENAMED))
+    rows = await database.fetch("SELECT request->>'filter' AS filter FROM export ORDER BY id")
+    assert json.loads(rows[0]["filter"]) == {
+        "robot_id": "a",
+        "since": "2026-01-05T00:00:00Z",
+        "until": None,
+        "session_tags": ["x"],
+        "tag": "e",
+    }
+    assert rows[1]["filter"] is None

@@ -17,10 +17,17 @@ UPDATE export
        SELECT coalesce(jsonb_object_agg(coalesce(other.now, told.key), told.value), '{{}}')
          FROM jsonb_each(request->'filter') AS told
          LEFT JOIN (VALUES {pairs}) AS other(before, now) ON other.before = told.key
-        WHERE told.key NOT IN ('episode_tags', 'tag', 'session_id')))
+        WHERE told.key NOT IN ({left_out})))
  WHERE jsonb_typeof(request->'filter') = 'object';
 """
 RENAMED = (("from", "since"), ("to", "until"), ("tags", "session_tags"))
+
+# Of several tags the first: a filter has one now.
+TAG = """
+UPDATE export
+   SET request = jsonb_set(request, '{filter,tag}', request->'filter'->'episode_tags'->0)
+ WHERE jsonb_array_length(request->'filter'->'episode_tags') > 0;
+"""
 
 ASKED = """
 ALTER TABLE export ADD COLUMN asked jsonb;
@@ -30,14 +37,15 @@ COMMENT ON COLUMN export.asked IS
 
 
 def upgrade() -> None:
-    run_sql(ASKED + _renamed(RENAMED))
+    run_sql(ASKED + TAG + renamed(RENAMED))
 
 
 def downgrade() -> None:
     run_sql("UPDATE export SET request = request - 'episodes';")
-    run_sql(_renamed([(now, before) for before, now in RENAMED]))
+    run_sql(renamed([(now, before) for before, now in RENAMED], "'tag', 'session_id'"))
     run_sql("ALTER TABLE export DROP COLUMN asked")
 
 
-def _renamed(pairs: Sequence[tuple[str, str]]) -> str:
-    return NAMES.format(pairs=", ".join(map(str, pairs)))
+def renamed(pairs: Sequence[tuple[str, str]], left_out: str = "'episode_tags'") -> str:
+    """The statement that gives parts of filters other names, and leaves some out."""
+    return NAMES.format(pairs=", ".join(map(str, pairs)), left_out=left_out)
