@@ -143,7 +143,7 @@ async def test_the_example_hears_it(told):
         env={"WEBHOOK_SECRET": webhook["secret"]},
     )
     try:
-        async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient() as stranger:
+        async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient(timeout=PATIENCE_S) as stranger:
             while True:
                 try:
                     answer = await stranger.post(f"http://127.0.0.1:{port}/hook", content=b"{}")

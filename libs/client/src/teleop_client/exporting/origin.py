@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.commands.variables import mistyped
+from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.words import counted, shown
 
 from teleop_client.address import backend_url_option
@@ -93,7 +94,7 @@ def read_lineage(folder: Path) -> Lineage:
         ) from None
     except OSError as error:
         raise ExportError(f"{folder / LINEAGE} can't be read: {error.strerror}") from error
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except DECODE_ERRORS as error:
         raise ExportError(f"{folder / LINEAGE} is damaged: {error}") from error
 
 

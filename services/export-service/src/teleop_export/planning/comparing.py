@@ -1,14 +1,12 @@
 """What two datasets have in common, episode by episode as they were recorded. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from msgspec import Struct
 
-from teleop_export.planning.order import Order
+from teleop_export.planning.order import ComparedExport, Order
 from teleop_export.planning.pieces import Piece
-from teleop_export.planning.report import Report
 from teleop_export.planning.stages import Status
 
 # Of each kind, one by one; an answer is made in memory. The counts are of all.
@@ -16,17 +14,6 @@ MAX_TOLD = 1000
 S_PER_HOUR = 3600
 
 LABELS = ("outcome", "reason", "quality", "tags", "operator")
-
-
-@dataclass(frozen=True)
-class ComparedExport:
-    """A dataset as far as it is compared."""
-
-    id: int
-    repo_id: str
-    status: Status
-    order: Order
-    report: Report
 
 
 class ComparedDataset(Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from teleop_export.planning.request import (
     choice_of,
 )
 from teleop_export.planning.splits import split_pieces
+from teleop_export.planning.stages import Status
 from teleop_export.sessions.recorded import Session
 from teleop_export.sessions.spans import check_chosen, spans_of
 from teleop_export.timing.loop_times import Which
@@ -95,6 +97,17 @@ class Order(Struct, frozen=True, kw_only=True, tag="dataset", tag_field="kind"):
         values = len(self.state_names) + len(self.action_names)
         row_bytes = values * VALUE_BYTES + NUMBERING_BYTES + bytes_of(self.columns)
         return self.frames * row_bytes + len(self.pieces) * EPISODE_BYTES + self.video_bytes
+
+
+@dataclass(frozen=True)
+class ComparedExport:
+    """A dataset as far as it is compared."""
+
+    id: int
+    repo_id: str
+    status: Status
+    order: Order
+    report: Report
 
 
 def make_order(request: ExportRequest, sessions: Sequence[Session]) -> Order:

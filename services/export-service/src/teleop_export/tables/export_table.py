@@ -14,8 +14,7 @@ from teleop_runtime.serving.problems import Problem
 from teleop_schema.identifiers import MAX_ID
 
 from teleop_export.errors import Cancelled, ExportNotFound, NotComparable
-from teleop_export.planning.comparing import ComparedExport
-from teleop_export.planning.order import Order
+from teleop_export.planning.order import ComparedExport, Order
 from teleop_export.planning.raw_order import RawOrder
 from teleop_export.planning.report import Report
 from teleop_export.planning.request import ExportRequest

@@ -22,7 +22,7 @@ from teleop_export.webhooks.views import (
     Webhooks,
 )
 
-TAGS = {"webhooks": "Other programs that are told what happens, with signed requests"}
+TAGS = {"webhooks": "Other programs that hear what happens, in signed requests"}
 NAMES = {"webhook_id": Annotated[int, Meta(ge=0, description="Number of the webhook", examples=[1])]}
 
 

@@ -20,7 +20,7 @@ class WebhookSettings(BaseSettings):
     webhooks: str = Field(
         "",
         alias="LEROBOT_BACKEND_WEBHOOKS",
-        description="hosts that webhooks may be sent to, and networks of one's own (192.168.1.0/24), with "
+        description="hosts that webhooks may be sent to, and your own networks (192.168.1.0/24), with "
         "commas or spaces between them; a host that has a private address needs its network, too. "
         "Unset: there are no webhooks",
     )
