@@ -16,6 +16,7 @@ import pytest
 import yaml
 from teleop_export.hub.settings import HubSettings
 from teleop_export.settings import ExportSettings
+from teleop_export.webhooks.settings import WebhookSettings
 from teleop_telemetry.settings import TelemetrySettings
 from teleop_testing.waiting import PATIENCE_S
 from teleop_video_ingest.settings import IngestSettings
@@ -29,8 +30,8 @@ CRD_GROUP = "monitoring.coreos.com"
 SETTINGS = {
     "telemetry-service": [TelemetrySettings],
     "video-ingest-service": [IngestSettings],
-    "export-service": [ExportSettings, HubSettings],
-    "export-worker": [ExportSettings, HubSettings],
+    "export-service": [ExportSettings, HubSettings, WebhookSettings],
+    "export-worker": [ExportSettings, HubSettings, WebhookSettings],
 }
 EXTERNAL = {
     "image": {"registry": "registry.example.org/", "pullSecrets": [{"name": "pull"}]},
