@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from teleop_backend.console import BUILT
 from teleop_testing.machine.environments import needed_by, new_environment, packed
 from teleop_testing.waiting import PATIENCE_S
 
@@ -62,6 +63,15 @@ def test_all_have_one_version_and_require_each_other_in_it(wheels, names):
     for wheel in wheels:
         ours = [each for each in requirements_of(wheel) if canonicalize_name(each.name) in names]
         assert {str(each.specifier) for each in ours} <= {f"=={VERSION}"}, wheel.name
+
+
+@pytest.mark.skipif(not (BUILT / "index.html").exists(), reason="the page has not been built: make console")
+def test_the_server_brings_its_page(wheels):
+    """All parts of it, so that who installs a release needs no Node."""
+    (server,) = [each for each in wheels if each.name.startswith("lerobot_backend-")]
+    with zipfile.ZipFile(server) as archive:
+        for path in (each for each in BUILT.rglob("*") if each.is_file()):
+            assert archive.read(f"teleop_backend/page/{path.relative_to(BUILT)}") == path.read_bytes()
 
 
 def test_none_takes_a_major_version_that_nobody_has_tried(wheels, names):

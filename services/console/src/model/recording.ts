@@ -40,6 +40,7 @@ class Memory<T> {
 
 const sessionsKept = new Memory<SessionDetail>();
 const videosOf = new Memory<Pick<Recording, "videos" | "coverage">>();
+const framesKept = new Memory<Series>();
 const seriesKept = new Memory<Series>();
 // The pictures of a file do not change, and a session of hours has hundreds of files.
 const picturesOf = new Map<number, Promise<number[]>>();
@@ -85,10 +86,9 @@ export function series(id: number, first: number, end: number, points: number): 
 }
 
 /** The values of one frame. */
-export async function frameOf(id: number, frame: number): Promise<Series> {
-  return seriesOf(
-    await getText(address(`sessions/${id}/frames`, { from: frame, to: frame + 1 }), "text/csv"),
-    1,
+export function frameOf(id: number, frame: number): Promise<Series> {
+  return framesKept.of(`${id} ${frame}`, async () =>
+    seriesOf(await getText(address(`sessions/${id}/frames`, { from: frame, to: frame + 1 }), "text/csv"), 1),
   );
 }
 

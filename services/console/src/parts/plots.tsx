@@ -33,9 +33,8 @@ export interface Visible {
 }
 
 export function Plots({ sessionId, series, fps, origin, transport, range, zoomed, onZoom }: Props) {
-  const { say, language } = useKnown();
+  const { say } = useKnown();
   const [visible, setVisible] = useState<Visible>({ state: true, action: true });
-  const values = useValues(sessionId, series, transport);
   const sync = useMemo(() => uPlot.sync(`joints-${sessionId}`), [sessionId]);
   if (series.joints.length === 0 || series.frames.length === 0) {
     return <p class="quiet nothing">{say("noJoints")}</p>;
@@ -74,10 +73,7 @@ export function Plots({ sessionId, series, fps, origin, transport, range, zoomed
           <article key={joint.name}>
             <h3>
               {joint.name}
-              <span class="values">
-                <span class="state">{decimal(values[at]?.state ?? null, language)}</span>
-                <span class="action">{decimal(values[at]?.action ?? null, language)}</span>
-              </span>
+              <Values {...{ sessionId, series, at, transport }} />
             </h3>
             <Plot {...{ joint, series, fps, origin, transport, range, onZoom, visible, sync }} />
           </article>
@@ -87,31 +83,34 @@ export function Plots({ sessionId, series, fps, origin, transport, range, zoomed
   );
 }
 
-interface Value {
-  state: number | null;
-  action: number | null;
+interface ValuesProps {
+  sessionId: number;
+  series: Series;
+  /** Of its joints. */
+  at: number;
+  transport: Transport;
 }
 
-/** The values at the present frame: those drawn while it moves, then exactly that frame's. */
-function useValues(sessionId: number, series: Series, transport: Transport): Value[] {
-  const [values, setValues] = useState<Value[]>([]);
+/** A joint's values at the present frame: those drawn while it moves, then exactly that frame's. */
+function Values({ sessionId, series, at, transport }: ValuesProps) {
+  const { language } = useKnown();
+  const state = useRef<HTMLSpanElement>(null);
+  const action = useRef<HTMLSpanElement>(null);
   useEffect(() => {
     let timer: ReturnType<typeof setTimeout> | undefined;
     let closed = false;
-    const at = (found: Series, frame: number) => {
+    const show = (found: Series, frame: number) => {
       const row = Math.max(0, lastAtMost(found.frames, frame));
-      return found.joints.map((joint) => ({
-        state: joint.state?.[row] ?? null,
-        action: joint.action?.[row] ?? null,
-      }));
+      state.current!.textContent = decimal(found.joints[at]?.state?.[row] ?? null, language);
+      action.current!.textContent = decimal(found.joints[at]?.action?.[row] ?? null, language);
     };
     const leave = transport.follow((frame) => {
-      setValues(at(series, frame));
+      show(series, frame);
       clearTimeout(timer);
       if (!series.thinned) return;
       timer = setTimeout(async () => {
         const exact = await frameOf(sessionId, frame).catch(() => null);
-        if (!closed && exact && exact.frames[0] === transport.frame) setValues(at(exact, frame));
+        if (!closed && exact && exact.frames[0] === transport.frame) show(exact, frame);
       }, SETTLED_MS);
     });
     return () => {
@@ -119,8 +118,13 @@ function useValues(sessionId: number, series: Series, transport: Transport): Val
       clearTimeout(timer);
       leave();
     };
-  }, [sessionId, series, transport]);
-  return values;
+  }, [sessionId, series, at, transport, language]);
+  return (
+    <span class="values">
+      <span ref={state} class="state" />
+      <span ref={action} class="action" />
+    </span>
+  );
 }
 
 interface PlotProps {

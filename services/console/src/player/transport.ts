@@ -98,7 +98,7 @@ export class Transport {
 
   private tick = (now: number): void => {
     if (this.rate === 0) return;
-    this.position += ((Math.max(0, now - this.seenAt) / 1000) * this.fps * this.rate) as number;
+    this.position += (Math.max(0, now - this.seenAt) / 1000) * this.fps * this.rate;
     this.seenAt = now;
     const over = this.rate > 0 ? this.position >= this.end - 1 : this.position <= this.first;
     this.show(this.clamp(this.rate > 0 ? Math.floor(this.position) : Math.ceil(this.position)));

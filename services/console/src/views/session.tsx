@@ -40,10 +40,6 @@ export function SessionView({ id, query }: { id: number; query: Record<string, s
       key={id}
       found={found.value}
       ledger={ledger.value}
-      again={() => {
-        found.again();
-        ledger.again();
-      }}
       startAt={Number(query["frame"] ?? 0) || 0}
       startWith={query["episode"] === undefined ? null : Number(query["episode"])}
     />
@@ -53,7 +49,6 @@ export function SessionView({ id, query }: { id: number; query: Record<string, s
 interface OneProps {
   found: SessionDetail;
   ledger: Ledger | null;
-  again: () => void;
   startAt: number;
   startWith: number | null;
 }
