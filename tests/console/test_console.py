@@ -106,11 +106,12 @@ def test_a_session_is_opened_and_scrubbed(open_page, recorded):
 
 @pytest.mark.long("200 seeks")
 def test_no_picture_of_many_is_wrong(open_page, recorded):
-    """Also of a camera whose video is in several files."""
+    """Of none of the files that the video is in: two, unless this machine was too slow for the encoder."""
     page = open_session(open_page, recorded)
     wrong, files = wrong_pictures(page, recorded, MANY_SEEKS)
     assert wrong == []
-    assert files > 1
+    told = recorded.get(f"sessions/{recorded.session_id}/videos?camera_key={VIEWS[0]}")
+    assert files == len(told["videos"])
 
 
 def test_an_episode_is_judged_by_keys_and_taken_back(open_page, recorded):
