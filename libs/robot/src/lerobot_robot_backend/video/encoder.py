@@ -365,8 +365,7 @@ def _pump(stream_dir: Path, ring: PictureRing, recorders: list[CameraRecorder]) 
         try:
             while (picture := ring.read()) is not None:
                 recorders[picture.camera].take(picture)
-                # After it is in a file: killed in between, the next encoder finds it again, and knows its
-                # number.
+                # After it is in a file: killed in between, the next encoder finds it again, by its number.
                 ring.release(picture.end)
         except (DamagedRing, IndexError) as error:
             log.error("%s", error)

@@ -5,6 +5,7 @@ second sync would succeed although data was lost.
 """
 
 import errno
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -120,3 +121,20 @@ def read_if_there(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+
+
+def intact(target: Path, source: Path, sha256: str, size_bytes: int) -> bool:
+    """Whether the object exists, durably, with the right bytes."""
+    try:
+        if target.stat().st_size != size_bytes:
+            return False
+        # A finish that was interrupted had made it the object already; its bytes were hashed a moment ago.
+        if not target.samefile(source):
+            with target.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                    return False
+    except FileNotFoundError:
+        return False
+    # The process that put it there may have been killed before its name was on the medium.
+    sync_directory(target.parent)
+    return True

@@ -26,6 +26,7 @@ from teleop_runtime.store.durable import (
     BLOCK_BYTES,
     OBJECT_MODE,
     check_another_file_fits,
+    intact,
     make_folder,
     place,
     read_if_there,
@@ -363,7 +364,7 @@ class LocalStore:
         """Make `source`, which is durable, the object; an existing intact object stays."""
         target = self._object(sha256)
         make_folder(target.parent)
-        if not _intact(target, source, sha256, size_bytes):
+        if not intact(target, source, sha256, size_bytes):
             place(source, target, self.incoming)
 
     def _remove_scratch(self) -> None:
@@ -381,23 +382,6 @@ def _check_whole(size: int, digest: str, size_bytes: int, sha256: str) -> None:
     if size != size_bytes:
         raise ChecksumMismatch(f"the file has {size} bytes, not {size_bytes}", field="size_bytes")
     check_sha256(digest, sha256)
-
-
-def _intact(target: Path, source: Path, sha256: str, size_bytes: int) -> bool:
-    """Whether the object exists, durably, with the right bytes."""
-    try:
-        if target.stat().st_size != size_bytes:
-            return False
-        # A finish that was interrupted had made it the object already; its bytes were hashed a moment ago.
-        if not target.samefile(source):
-            with target.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                    return False
-    except FileNotFoundError:
-        return False
-    # The process that put it there may have been killed before its name was on the medium.
-    sync_directory(target.parent)
-    return True
 
 
 def _files(folder: Path) -> list[tuple[str, int]]:
