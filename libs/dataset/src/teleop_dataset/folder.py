@@ -6,7 +6,6 @@ A look never changes anything, follows no symbolic link, and costs a `stat` per 
 import errno
 import os
 import re
-import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,8 +15,10 @@ from typing import BinaryIO
 import msgspec
 from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.errors import BadInput
-from teleop_schema.files import MAX_DATASET_FILES
+from teleop_schema.files import MAX_DATASET_FILES, MAX_FILE_BYTES
 from teleop_schema.identifiers import MAX_PATH_PARTS, is_escaped, local_path, stored_path
+from teleop_schema.opening import open_regular
+from teleop_schema.words import size_text
 
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.mp4 import read_movie
@@ -270,8 +271,12 @@ class _Listing:
         elif len(self.found) == MAX_DATASET_FILES:
             self.skip(path, f"one of more than {MAX_DATASET_FILES} files")
         else:
+            found = entry.stat(follow_symlinks=False)
+            if found.st_size > MAX_FILE_BYTES:
+                self.skip(path, f"larger than {size_text(MAX_FILE_BYTES)}, the most that the server takes")
+                return
             try:
-                self.found[stored_path(path)] = entry.stat(follow_symlinks=False)
+                self.found[stored_path(path)] = found
             except BadInput as error:
                 self.skip(path.encode(errors="replace").decode(), error.detail)
 
@@ -293,20 +298,6 @@ def _look_into(
         elif _VIDEO.fullmatch(own_path):
             content = _look_at_video(file, seen.size_bytes)
     return replace(seen, content=content)
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """Opens the file for reading; raises OSError if it is something else by now, for example a symbolic
-    link."""
-    # O_NONBLOCK: opening a pipe that has taken the file's place would wait for its writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
 
 
 def _look_at_table(file: BinaryIO, size_bytes: int) -> TableSeen:

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from teleop_dataset import folder
 from teleop_dataset.finding import find_datasets
-from teleop_dataset.folder import TableSeen, VideoSeen, look, open_regular
+from teleop_dataset.folder import TableSeen, VideoSeen, look
 from teleop_dataset.open_files import writers
+from teleop_schema.opening import open_regular
 from teleop_testing.waiting import PATIENCE_S
 
 DATA = "data/chunk-000/file-000.parquet"
@@ -127,7 +128,8 @@ def test_broken_video_is_told(tmp_path):
 
 
 def test_what_is_no_part_of_a_dataset_is_named(tmp_path):
-    """Links, pipes, and names that no escaping makes storable are skipped, never followed, and told."""
+    """Links, pipes, what no server takes, and names that no escaping makes storable are skipped, never
+    followed, and told."""
     dataset = make(tmp_path / "picking")
     secret = tmp_path / "secret.json"
     secret.touch()
@@ -135,11 +137,14 @@ def test_what_is_no_part_of_a_dataset_is_named(tmp_path):
     (dataset / "elsewhere").symlink_to(tmp_path)
     os.mkfifo(dataset / "pipe.json")
     (dataset / ("x" * 250)).touch()
+    with (dataset / "sparse.bin").open("wb") as file:
+        file.truncate(1 << 40)
     found = reasons(dataset)
+    assert found["sparse.bin"].startswith("larger than")
     assert found["meta/link.json"] == found["elsewhere"] == "a symbolic link"
     assert found["pipe.json"] == "neither a file nor a folder"
     assert "a part has more than 255 bytes (escaped" in found["x" * 250]
-    assert len(found) == 4
+    assert len(found) == 5
     assert sorted(look(dataset).files) == [DATA, "meta/info.json"]
 
 

@@ -28,6 +28,7 @@ from teleop_client.uploading import (
 )
 from teleop_schema.errors import SessionErased
 from teleop_schema.files import FilePlan, Receipt
+from teleop_schema.opening import open_regular
 
 from lerobot_robot_backend.shipper import TAKE_OVER_POLL_S, describe_holder
 from lerobot_robot_backend.shipping.commands import (
@@ -297,10 +298,11 @@ async def _upload(
 
     # Opened once for all attempts: whatever takes its name meanwhile is not what was recorded.
     try:
-        fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        file = open_regular(segment.path)
     except OSError as error:
         log.error("%s can't be read: %s", segment.path, error.strerror)
         return None
+    fd = file.fileno()
 
     async def attempt() -> Receipt:
         async with slot:
@@ -318,7 +320,7 @@ async def _upload(
         log.error("%s is not stored: %s; it is kept", segment.path, error)
         return None
     finally:
-        os.close(fd)
+        file.close()
         if told:
             note_video_trouble(stream_dir, None)
     log.info("stored %s", receipt.path)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import resource
 from pathlib import Path
 
@@ -56,5 +57,28 @@ async def test_nothing_left_to_watch_with(tmp_path, monkeypatch, caplog):
 
     await until(heard_again)
     assert tmp_path / "new" in changed
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_a_name_that_is_not_text_does_not_end_the_watch(tmp_path, monkeypatch):
+    """The notifier stumbles over it; others are heard again once it has been started anew."""
+    monkeypatch.setattr(watcher, "RETRY_S", 0.05)
+    heard, changed = [], []
+    watching = asyncio.create_task(watch(tmp_path, changed.append, heard.append))
+    unreadable = bytes(tmp_path) + b"/\xff\xfe.json"
+
+    def stumbles() -> bool:
+        Path(os.fsdecode(unreadable)).touch()
+        assert not watching.done()
+        return False in heard
+
+    def is_heard() -> bool:
+        (tmp_path / "sound.json").touch()
+        return tmp_path / "sound.json" in changed
+
+    await until(stumbles)
+    os.unlink(unreadable)
+    await until(is_heard)
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)

@@ -13,11 +13,12 @@ from pathlib import Path
 import av
 import pyarrow as pa
 import pyarrow.parquet as pq
+from teleop_schema.opening import open_regular
 from teleop_schema.words import counted
 
 from teleop_dataset.errors import NotRepairable
 from teleop_dataset.flags import EpisodeFlag
-from teleop_dataset.folder import MAX_DOCUMENT_BYTES, FileSeen, VideoSeen, look, open_regular
+from teleop_dataset.folder import MAX_DOCUMENT_BYTES, FileSeen, VideoSeen, look
 from teleop_dataset.repair.decoding import Decoding, find_broken_rows, find_broken_video
 from teleop_dataset.repair.describe import describe_films, describe_rows
 from teleop_dataset.repair.episode_stats import EpisodeStats

@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from teleop_schema.opening import open_regular
 from teleop_schema.words import counted
 
 from teleop_dataset.errors import NotRepairable
-from teleop_dataset.folder import MAX_DOCUMENT_BYTES, DatasetSeen, open_regular
+from teleop_dataset.folder import MAX_DOCUMENT_BYTES, DatasetSeen
 from teleop_dataset.readiness import CONVERT
 from teleop_dataset.repair.report import RepairReport
 from teleop_dataset.repair.rows import Episode

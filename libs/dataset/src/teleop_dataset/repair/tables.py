@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from teleop_schema.opening import open_regular
 
 from teleop_dataset.errors import BrokenFile
-from teleop_dataset.folder import open_regular
 from teleop_dataset.parquet_tail import Leaf, read_tail
 from teleop_dataset.parquet_thrift import parquet, read_footer, write_footer
 

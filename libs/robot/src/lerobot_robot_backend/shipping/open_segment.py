@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+from teleop_schema.opening import open_descriptor
+
 from lerobot_robot_backend.spool.record import (
     ALIGNMENT,
     HEAD,
@@ -13,7 +15,7 @@ from lerobot_robot_backend.spool.record import (
     RecordKind,
     decode_record,
 )
-from lerobot_robot_backend.spool.segment import HEADER_BYTES, DamagedSegment, SegmentHeader
+from lerobot_robot_backend.spool.segment import HEADER_BYTES, SEGMENT_BYTES, DamagedSegment, SegmentHeader
 from lerobot_robot_backend.spool.stream import SpoolError
 
 # Several records per system call; even the longest record fits.
@@ -35,7 +37,7 @@ class OpenSegment:
         self._chunk_at = 0
         self._chunk = b""
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = open_descriptor(path)
         except OSError as error:
             raise SpoolError(f"{path} can't be read: {error.strerror}") from error
         try:
@@ -86,8 +88,8 @@ class OpenSegment:
 
     def find_record(self) -> int:
         """Offset of the next whole record after the current position, 0 if there is none."""
-        # The rest of the segment, whose size is far below the most that one pread takes.
-        content = self._pread(1 << 31, self.offset)
+        # The rest of the segment, and no more of a file than one can have.
+        content = self._pread(SEGMENT_BYTES, self.offset)
         place = ALIGNMENT
         while found := _SOMETHING.search(content, place):
             # The first byte that is not 0 may be a later one of a record, but is among its first 8.

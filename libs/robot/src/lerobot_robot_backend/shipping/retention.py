@@ -4,6 +4,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from teleop_schema.opening import open_regular
+
 from lerobot_robot_backend.spool.age import age_s, running_s, stamp
 from lerobot_robot_backend.spool.erased import read_erased
 from lerobot_robot_backend.spool.segment import (
@@ -117,7 +119,7 @@ def _is_sealed(path: Path) -> bool:
 
 def _first_index(path: Path) -> int:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return SegmentHeader.decode(file.read(HEADER_BYTES)).first_index
     except DamagedSegment:
         return 2**63  # above every index: what lies before a damaged segment is never taken for confirmed

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import msgspec
 from teleop_schema.decoding import DECODE_ERRORS
+from teleop_schema.opening import read_small
 
-from lerobot_robot_backend.spool.durable import FULL
+from lerobot_robot_backend.spool.durable import FULL, NOTE_BYTES
 
 NOTE = ".running"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -48,7 +49,7 @@ def running_s(spool_dir: Path) -> float:
     path = spool_dir / NOTE
     boot, at_s = _boot(), time.clock_gettime(_CLOCK)
     try:
-        noted = msgspec.json.decode(path.read_bytes(), type=Noted)
+        noted = msgspec.json.decode(read_small(path, NOTE_BYTES), type=Noted)
     except (FileNotFoundError, *DECODE_ERRORS):
         noted = Noted(boot, at_s)
     # After a restart, or on another computer, nobody knows how much time has passed.

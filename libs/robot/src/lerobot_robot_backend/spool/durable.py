@@ -8,6 +8,9 @@ from pathlib import Path
 
 # Error numbers of a disk without room, or without room for this user.
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# What is read of a note in the spool, at most. The longest says when each picture of a segment was taken, in
+# some hundred kB.
+NOTE_BYTES = 32 * 1024**2
 
 
 def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
@@ -18,7 +21,7 @@ def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
     # In the same folder, because a rename is atomic only within one file system.
     temporary = path.with_name(path.name + ".new")
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             while content:  # on a disk without enough space, a part of it gets written first
                 content = content[os.write(fd, content) :]

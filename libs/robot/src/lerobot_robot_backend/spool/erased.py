@@ -8,7 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 
-from lerobot_robot_backend.spool.durable import replace_file
+from teleop_schema.opening import read_small
+
+from lerobot_robot_backend.spool.durable import NOTE_BYTES, replace_file
 
 ERASED_FILE = "erased"
 
@@ -25,7 +27,7 @@ def note_erased(stream_dir: Path, why: str) -> None:
 def read_erased(stream_dir: Path) -> str | None:
     """What the server said when the stream was erased; None: it was not, as far as anybody here knows."""
     try:
-        return (stream_dir / ERASED_FILE).read_text("utf-8", "replace")
+        return read_small(stream_dir / ERASED_FILE, NOTE_BYTES).decode("utf-8", "replace")
     except OSError:
         return None
 

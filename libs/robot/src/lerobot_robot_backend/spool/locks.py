@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from teleop_schema.opening import read_small
+
 # Polled, because `flock` can't wait with a time limit. A process that only asks holds the lock for
 # microseconds.
 _LOCK_POLL_S = 0.001
+_PID_BYTES = 32
 
 
 class FileLock:
@@ -22,7 +25,7 @@ class FileLock:
 
     def acquire(self) -> bool:
         """Whether the lock is held now; False if another holder has it."""
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -62,7 +65,8 @@ class LockWatch:
         """Raises OSError; without a file, nobody holds the lock."""
         self._fd = -1
         with suppress(FileNotFoundError):
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            # Where it is something else than a file, nobody waits for it.
+            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     @property
     def locked(self) -> bool:
@@ -96,7 +100,7 @@ def is_locked(path: Path) -> bool:
 def name_holder(path: Path) -> str:
     """Text for people: the process that holds the lock on `path` if known, and how to end it."""
     try:
-        pid = int(path.read_bytes())
+        pid = int(read_small(path, _PID_BYTES))
         return f"process {pid} (kill {pid} ends it)"
     except (OSError, ValueError):
         return "another process"

@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 import google_crc32c
+from teleop_schema.opening import open_regular
 
 from lerobot_robot_backend.spool.durable import reserve, sync_data, sync_directory
 from lerobot_robot_backend.spool.record import CRC
@@ -57,7 +58,7 @@ class SegmentHeader:
 def has_records(stream_dir: Path) -> bool:
     """Whether anything was ever appended to a stream. Raises OSError."""
     for path in find_segments(stream_dir).values():
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(HEADER_BYTES)
             if any(file.read(1)):
                 return True
@@ -123,7 +124,7 @@ def adopt_prepared(stream_dir: Path) -> None:
 def _is_begun(path: Path) -> bool:
     """Whether there is a header: a segment that is only prepared has none."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             SegmentHeader.decode(file.read(HEADER_BYTES))
     except DamagedSegment:
         return False

@@ -30,10 +30,11 @@ from msgspec import Struct
 from teleop_client.address import check_backend_url
 from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.messages import Event
+from teleop_schema.opening import read_small
 from teleop_schema.session import SessionDescription
 from teleop_schema.words import counted, size_text
 
-from lerobot_robot_backend.spool.durable import make_directory, replace_file, sync_directory
+from lerobot_robot_backend.spool.durable import NOTE_BYTES, make_directory, replace_file, sync_directory
 from lerobot_robot_backend.spool.erased import read_erased
 from lerobot_robot_backend.spool.locks import is_locked
 from lerobot_robot_backend.spool.segment import has_records
@@ -190,11 +191,11 @@ def read_stream(stream_dir: Path) -> StreamFile:
     Raises SpoolError if there is none or it is damaged.
     """
     try:
-        stream = msgspec.json.decode((stream_dir / SESSION_FILE).read_bytes(), type=StreamFile)
+        stream = msgspec.json.decode(read_small(stream_dir / SESSION_FILE, NOTE_BYTES), type=StreamFile)
     except UNREADABLE as error:
         raise SpoolError(f"{stream_dir / SESSION_FILE} can't be read: {error}") from error
     with suppress(OSError, ValueError):  # the address was never corrected, which is nearly always the case
-        corrected = check_backend_url((stream_dir / ADDRESS_FILE).read_text())
+        corrected = check_backend_url(read_small(stream_dir / ADDRESS_FILE, NOTE_BYTES).decode())
         stream = msgspec.structs.replace(stream, backend_url=corrected)
     return stream
 
@@ -211,7 +212,7 @@ def read_progress(stream_dir: Path) -> StreamProgress:
     """What has been acknowledged; nothing if the file is missing or damaged, because the server knows
     better."""
     try:
-        return msgspec.json.decode((stream_dir / ACKED_FILE).read_bytes(), type=StreamProgress)
+        return msgspec.json.decode(read_small(stream_dir / ACKED_FILE, NOTE_BYTES), type=StreamProgress)
     except UNREADABLE:
         return StreamProgress()
 
@@ -244,7 +245,7 @@ class WriterStateFile:
 def read_writer_state(stream_dir: Path) -> WriterState:
     """The last report of the recording process; nothing if it can't be read."""
     try:
-        return msgspec.json.decode((stream_dir / WRITER_STATE).read_bytes(), type=WriterState)
+        return msgspec.json.decode(read_small(stream_dir / WRITER_STATE, NOTE_BYTES), type=WriterState)
     except UNREADABLE:
         return WriterState()
 
@@ -274,7 +275,7 @@ def note_video_trouble(stream_dir: Path, trouble: str | None) -> None:
 def read_video_trouble(stream_dir: Path) -> str | None:
     """What was noted last."""
     try:
-        return (stream_dir / VIDEO_TROUBLE).read_text("utf-8", "replace") or None
+        return read_small(stream_dir / VIDEO_TROUBLE, NOTE_BYTES).decode("utf-8", "replace") or None
     except OSError:
         return None
 

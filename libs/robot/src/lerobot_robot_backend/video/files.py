@@ -21,10 +21,11 @@ from teleop_schema.errors import BadInput
 from teleop_schema.files import Receipt, VideoFile
 from teleop_schema.identifiers import check_camera_key
 from teleop_schema.messages import Event
+from teleop_schema.opening import read_small
 from teleop_schema.session import Camera, SessionDescription
 
 from lerobot_robot_backend.spool.age import age_s, running_s, stamp
-from lerobot_robot_backend.spool.durable import replace_file, sync_directory
+from lerobot_robot_backend.spool.durable import NOTE_BYTES, replace_file, sync_directory
 from lerobot_robot_backend.video.choice import RGB, SINGLE, Video
 from lerobot_robot_backend.video.part_file import read_part
 
@@ -135,7 +136,7 @@ def finished_segments(stream_dir: Path) -> Iterator[WaitingSegment]:
     """The finished segments that the server lacks, oldest first; each is read when its turn comes."""
     for sidecar in _unstored(stream_dir):
         try:
-            video = msgspec.json.decode(sidecar.read_bytes(), type=VideoFile)
+            video = msgspec.json.decode(read_small(sidecar, NOTE_BYTES), type=VideoFile)
         except FileNotFoundError:
             continue  # another process has sent it
         except (OSError, *DECODE_ERRORS) as error:

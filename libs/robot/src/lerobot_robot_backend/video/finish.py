@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 from teleop_schema.files import FrameTimes, VideoFile
+from teleop_schema.opening import open_regular
 
 from lerobot_robot_backend.spool.durable import replace_file
 from lerobot_robot_backend.video.codec import EncodingFailed, write_mp4
@@ -29,7 +30,7 @@ def finish_part(path: Path) -> WaitingSegment | None:
         return None
     target, temporary = path.with_suffix(".mp4"), path.with_suffix(".new")
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             depth = part.head.depth_unit is not None
             write_mp4(temporary, PartPictures(file, part), len(part.numbers), part.head.fps, depth=depth)
     except EncodingFailed as error:

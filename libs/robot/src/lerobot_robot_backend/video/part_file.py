@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 from teleop_schema.depth import DepthUnit
 from teleop_schema.files import DroppedFrames
+from teleop_schema.opening import open_regular
 
 from lerobot_robot_backend.spool.durable import sync_data
 from lerobot_robot_backend.spool.record import CRC
@@ -89,7 +90,7 @@ class PartWriter:
         Raises OSError."""
         self.path = path
         new = os.O_CREAT | os.O_EXCL if head else 0
-        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | new, 0o600)
+        self._fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | new, 0o600)
         self.size_bytes = 0 if head else read_part(path).size_bytes
         try:
             if head:
@@ -144,7 +145,7 @@ class PartWriter:
 def read_part(path: Path) -> PartFile:
     """All whole records from the beginning of the file on. Raises OSError."""
     part = PartFile()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for kind, content in _read_records(file):
             start = part.size_bytes + _HEAD.size
             if kind == _Kind.SEGMENT:
@@ -165,11 +166,8 @@ def read_part(path: Path) -> PartFile:
 
 def sync_part(path: Path) -> None:
     """Return once what is in the file now is on the disk. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        sync_data(fd)
-    finally:
-        os.close(fd)
+    with open_regular(path) as file:
+        sync_data(file.fileno())
 
 
 class PartPictures:

@@ -9,11 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-from lerobot_robot_backend.spool.durable import make_directory, replace_file
+from lerobot_robot_backend.spool.durable import NOTE_BYTES, make_directory, replace_file
 from lerobot_robot_backend.spool.locks import FileLock
 from lerobot_robot_backend.spool.stream import UNREADABLE
 from msgspec import Struct
 from teleop_schema.files import Receipt
+from teleop_schema.opening import read_small
 
 from teleop_sync_agent.errors import Taken, not_written
 
@@ -90,7 +91,7 @@ class Receipts:
     def read(self, path: str) -> LocalReceipt | None:
         """The receipt of a file; None if there is no readable one."""
         try:
-            return msgspec.json.decode(self._path(path).read_bytes(), type=LocalReceipt)
+            return msgspec.json.decode(read_small(self._path(path), NOTE_BYTES), type=LocalReceipt)
         except UNREADABLE:
             return None
 

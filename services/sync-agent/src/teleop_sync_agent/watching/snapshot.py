@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from teleop_client.uploading import ByteSource, FileBytes
-from teleop_dataset.folder import FileSeen, TableSeen, open_regular
+from teleop_dataset.folder import FileSeen, TableSeen
+from teleop_schema.opening import open_regular
 
 from teleop_sync_agent.errors import LeftChanged
 

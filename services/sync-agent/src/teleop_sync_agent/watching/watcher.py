@@ -44,17 +44,23 @@ async def watch(root: Path, changed: Callable[[Path], None], heard: Callable[[bo
                 heard(True)
                 for _, path in changes:
                     changed(Path(path))
-        except (OSError, WatchfilesRustInternalError) as error:
-            # The second is how the notifier raises its own errors,
-            # such as a user having no inotify instances left.
+        except* (OSError, WatchfilesRustInternalError) as errors:
+            # The second is how the notifier raises its own errors, such as a user having no inotify instances
+            # left; in a group, what it meets while it watches, such as a name that is not UTF-8.
             heard(False)
-            if str(error) != told:
-                told = str(error)
+            error = str(_first(errors))
+            if error != told:
+                told = error
                 log.warning(
                     "this folder can't report changes: it is scanned every minute instead",
                     extra={"root": str(root), "error": told},
                 )
         await asyncio.sleep(RETRY_S)
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def dataset_of(path: Path, root: Path, folders: set[Path]) -> Path | None:
