@@ -14,10 +14,10 @@ from typing import BinaryIO
 
 import msgspec
 from teleop_schema.decoding import DECODE_ERRORS
+from teleop_schema.disk.opening import open_regular
 from teleop_schema.errors import BadInput
 from teleop_schema.files import MAX_DATASET_FILES, MAX_FILE_BYTES
 from teleop_schema.identifiers import MAX_PATH_PARTS, is_escaped, local_path, stored_path
-from teleop_schema.opening import open_regular
 from teleop_schema.words import size_text
 
 from teleop_dataset.errors import BrokenFile

@@ -15,7 +15,7 @@ from teleop_dataset import folder
 from teleop_dataset.finding import find_datasets
 from teleop_dataset.folder import TableSeen, VideoSeen, look
 from teleop_dataset.open_files import writers
-from teleop_schema.opening import open_regular
+from teleop_schema.disk.opening import open_regular
 from teleop_testing.waiting import PATIENCE_S
 
 DATA = "data/chunk-000/file-000.parquet"

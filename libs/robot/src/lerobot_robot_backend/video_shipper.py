@@ -26,9 +26,9 @@ from teleop_client.uploading import (
     SourceChanged,
     Uploader,
 )
+from teleop_schema.disk.opening import open_regular
 from teleop_schema.errors import SessionErased
 from teleop_schema.files import FilePlan, Receipt
-from teleop_schema.opening import open_regular
 
 from lerobot_robot_backend.shipper import TAKE_OVER_POLL_S, describe_holder
 from lerobot_robot_backend.shipping.commands import (

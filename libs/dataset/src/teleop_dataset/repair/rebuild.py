@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import pyarrow as pa
 import pyarrow.parquet as pq
-from teleop_schema.opening import open_regular
+from teleop_schema.disk.opening import open_regular
 from teleop_schema.words import counted
 
 from teleop_dataset.errors import NotRepairable

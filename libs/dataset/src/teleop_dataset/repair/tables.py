@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from teleop_schema.opening import open_regular
+from teleop_schema.disk.opening import open_regular
 
 from teleop_dataset.errors import BrokenFile
 from teleop_dataset.parquet_tail import Leaf, read_tail

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from teleop_schema.opening import open_descriptor
+from teleop_schema.disk.opening import open_descriptor
 
 from lerobot_robot_backend.spool.record import (
     ALIGNMENT,

@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from teleop_schema.opening import open_regular
+from teleop_schema.disk.opening import open_regular
 
 from lerobot_robot_backend.spool.age import age_s, running_s, stamp
 from lerobot_robot_backend.spool.erased import read_erased

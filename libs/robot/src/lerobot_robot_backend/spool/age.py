@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 from teleop_schema.decoding import DECODE_ERRORS
-from teleop_schema.opening import read_small
+from teleop_schema.disk.opening import read_small
 
 from lerobot_robot_backend.spool.durable import FULL, NOTE_BYTES
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 
-from teleop_schema.opening import read_small
+from teleop_schema.disk.opening import read_small
 
 from lerobot_robot_backend.spool.durable import NOTE_BYTES, replace_file
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from teleop_schema.opening import read_small
+from teleop_schema.disk.opening import read_small
 
 # Polled, because `flock` can't wait with a time limit. A process that only asks holds the lock for
 # microseconds.

@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 import google_crc32c
-from teleop_schema.opening import open_regular
+from teleop_schema.disk.opening import open_regular
 
 from lerobot_robot_backend.spool.durable import reserve, sync_data, sync_directory
 from lerobot_robot_backend.spool.record import CRC

@@ -29,8 +29,8 @@ import msgspec
 from msgspec import Struct
 from teleop_client.address import check_backend_url
 from teleop_schema.decoding import DECODE_ERRORS
+from teleop_schema.disk.opening import read_small
 from teleop_schema.messages import Event
-from teleop_schema.opening import read_small
 from teleop_schema.session import SessionDescription
 from teleop_schema.words import counted, size_text
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import msgspec
 from teleop_schema.decoding import DECODE_ERRORS
+from teleop_schema.disk.opening import read_small
 from teleop_schema.errors import BadInput
 from teleop_schema.files import Receipt, VideoFile
 from teleop_schema.identifiers import check_camera_key
 from teleop_schema.messages import Event
-from teleop_schema.opening import read_small
 from teleop_schema.session import Camera, SessionDescription
 
 from lerobot_robot_backend.spool.age import age_s, running_s, stamp

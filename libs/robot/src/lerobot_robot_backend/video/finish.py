@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import msgspec
+from teleop_schema.disk.opening import open_regular
 from teleop_schema.files import FrameTimes, VideoFile
-from teleop_schema.opening import open_regular
 
 from lerobot_robot_backend.spool.durable import replace_file
 from lerobot_robot_backend.video.codec import EncodingFailed, write_mp4

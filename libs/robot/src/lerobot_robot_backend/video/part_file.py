@@ -19,8 +19,8 @@ import google_crc32c
 import msgspec
 from msgspec import Struct
 from teleop_schema.depth import DepthUnit
+from teleop_schema.disk.opening import open_regular
 from teleop_schema.files import DroppedFrames
-from teleop_schema.opening import open_regular
 
 from lerobot_robot_backend.spool.durable import sync_data
 from lerobot_robot_backend.spool.record import CRC

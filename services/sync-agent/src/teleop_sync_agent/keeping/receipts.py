@@ -13,8 +13,8 @@ from lerobot_robot_backend.spool.durable import NOTE_BYTES, make_directory, repl
 from lerobot_robot_backend.spool.locks import FileLock
 from lerobot_robot_backend.spool.stream import UNREADABLE
 from msgspec import Struct
+from teleop_schema.disk.opening import read_small
 from teleop_schema.files import Receipt
-from teleop_schema.opening import read_small
 
 from teleop_sync_agent.errors import Taken, not_written
 

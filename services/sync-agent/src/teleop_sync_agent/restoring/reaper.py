@@ -20,10 +20,10 @@ from msgspec import Struct
 from teleop_client.uploading import FileBytes, HttpFailure, Interrupted, Uploader
 from teleop_dataset.folder import INFO
 from teleop_dataset.readiness import Readiness
+from teleop_schema.disk.opening import open_regular
 from teleop_schema.errors import BadInput
 from teleop_schema.files import DatasetVersion, Manifest, ManifestFile
 from teleop_schema.identifiers import local_path, stored_path
-from teleop_schema.opening import open_regular
 from teleop_schema.words import counted
 
 from teleop_sync_agent.errors import explain

@@ -7,8 +7,8 @@ from lerobot_robot_backend.shipping.recall import Unaskable, ask
 from teleop_client.backend_http import BackendHttp
 from teleop_client.uploading import FileBytes
 from teleop_dataset.folder import look
+from teleop_schema.disk.opening import open_regular
 from teleop_schema.holding import Held, HeldVersion
-from teleop_schema.opening import open_regular
 
 from teleop_sync_agent.errors import explain
 from teleop_sync_agent.keeping.receipts import LocalReceipt, Receipts

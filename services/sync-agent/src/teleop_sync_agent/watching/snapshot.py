@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from teleop_client.uploading import ByteSource, FileBytes
 from teleop_dataset.folder import FileSeen, TableSeen
-from teleop_schema.opening import open_regular
+from teleop_schema.disk.opening import open_regular
 
 from teleop_sync_agent.errors import LeftChanged
 

@@ -1,0 +1,1 @@
+"""Code that all programs share that read files of their machine."""
