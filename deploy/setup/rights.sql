@@ -7,11 +7,12 @@ GRANT SELECT ON alembic_version TO telemetry, ingest, export;
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON robot, teleop_session, teleop_frame, frame_gap, refused_frames, episode, episode_change,
        episode_pause, outcome_reason, session_mark,
-       session_column, session_archive, session_account
+       session_column, session_archive, session_account, session_change
     TO telemetry;
+GRANT UPDATE ON installation TO telemetry;
 GRANT USAGE, UPDATE ON SEQUENCE teleop_session_id_seq TO telemetry;
 GRANT SELECT
-    ON session_overview, episode_overview, teleop_frame_data, session_export, installation, video_chunk,
+    ON session_overview, episode_overview, whole_session, every_episode, teleop_frame_data, session_export, installation, video_chunk,
        video_chunk_use, robot_usage
     TO telemetry;
 GRANT SELECT, INSERT, UPDATE, DELETE

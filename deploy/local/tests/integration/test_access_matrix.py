@@ -64,6 +64,7 @@ EXPECTED = {
     "PATCH /sessions/{session_id}/episodes/{episode_index}": OPERATE,
     "POST /sessions/{session_id}/episodes/{episode_index}/undo": OPERATE,
     "GET /sessions/{session_id}/episodes/{episode_index}/history": READ,
+    "GET /sessions/{session_id}/history": READ,
     "GET /episodes": READ,
     "GET /outcome-reasons": EACH_ITS_OWN,
     "PUT /outcome-reasons/{reason}": ADMIN,

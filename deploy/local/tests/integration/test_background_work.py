@@ -30,6 +30,7 @@ ALL = {
     "audit of ended sessions",
     "batcher",
     "changes of archived sessions",
+    "outcome reasons in the archive",
     "end of abandoned sessions",
     "erasing of exports",
     "erasing of files",

@@ -76,6 +76,7 @@ class TelemetryClient:
         cameras: Mapping[str, Camera] | None = None,
         video: Video | None = None,
         host: Mapping[str, Any] | None = None,
+        operator: str | None = None,
         token: str | None = None,
         spool_dir: Path | str | None = None,
         min_free_bytes: int = MIN_FREE_BYTES,
@@ -88,6 +89,7 @@ class TelemetryClient:
         fps             declared rate of the loop, Hz
         cameras         names in an observation that are pictures: they become video
         video           "high", "lossless" or "off"; default: LEROBOT_BACKEND_VIDEO, or "high"
+        operator        who drives the robot; None: the server learns of nobody
         token           for the backend; default: LEROBOT_BACKEND_TOKEN, or the one from `sync-agent join`
         spool_dir       where samples are kept; default: `default_spool_dir()`
         min_free_bytes  free space that this disk must have for a session to start
@@ -108,6 +110,7 @@ class TelemetryClient:
             cameras=arguments.check_mapping("cameras", cameras, arguments.CAMERAS),
             task=task,
             host={**describe_host(), **arguments.check_mapping("host", host)},
+            **({} if operator is None else {"operator": arguments.check_text("operator", operator)}),
         )
         self._session, self.cameras_not_recorded = without_unrecorded(described, quality)
         description = StreamFile.new(robot_id, backend_url, self._session)

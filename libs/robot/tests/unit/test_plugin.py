@@ -15,6 +15,7 @@ GIVEN = {
     "--robot_id": "robot_A",
     "--backend_token": "t",
     "--backend_task": "a = b",
+    "--backend_operator": "kim",
     "--backend_fps": "30",
 }
 
@@ -33,7 +34,7 @@ def test_flags_are_taken_out_of_the_command_line(flags):
     argv = [*COMMAND[:2], *flags, *COMMAND[2:]]
     request = read_request(argv, {})
     assert request.by_flag
-    assert request.options == Options("ws://localhost:8000", "robot_A", "t", "a = b", 30.0)
+    assert request.options == Options("ws://localhost:8000", "robot_A", "t", "a = b", "kim", 30.0)
     assert argv == COMMAND
 
 

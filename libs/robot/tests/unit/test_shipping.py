@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from lerobot_robot_backend.shipping.protocol import NotBelieved, Shipping, StreamRefused
 from lerobot_robot_backend.spool.stream import StreamEnd, StreamFile
+from msgspec import UNSET
 from msgspec.structs import replace
 from teleop_schema.errors import BadMessage
 from teleop_schema.limits import Limits
 from teleop_schema.messages import (
     SUBPROTOCOL,
     SUBPROTOCOL_1_1,
+    SUBPROTOCOL_1_3,
     Ack,
     Batch,
     Drain,
@@ -97,6 +99,16 @@ def test_an_older_server_is_not_told_of_a_pause_that_lasts(subprotocol, known):
     shipping.receive(Ack(4))
     end = decode_robot_control(shipping.next_message())
     assert batch.events == end.events == ((lasting, over) if known else (over,))
+
+
+@pytest.mark.parametrize(("subprotocol", "known"), [(SUBPROTOCOL, True), (SUBPROTOCOL_1_3, False)])
+def test_an_older_server_is_not_told_who_drives(subprotocol, known):
+    """It would refuse the session, and with it the recording."""
+    description = replace(DESCRIPTION, session=replace(DESCRIPTION.session, operator="kim"), secret="s" * 22)
+    hello = decode_robot_control(Shipping(Source(1), description, 0).hello(subprotocol))
+    assert hello.session.operator == ("kim" if known else UNSET)
+    assert hello.secret == description.secret
+    assert "operator" not in Shipping(Source(1), DESCRIPTION, 0).hello()
 
 
 def test_nothing_is_sent_before_welcome():

@@ -1,4 +1,4 @@
-"""Messages of the acknowledged mode, subprotocol `lerobot.telemetry.v1.3`.
+"""Messages of the acknowledged mode, subprotocol `lerobot.telemetry.v1.4`.
 
 Control messages are JSON text tagged by `type`. A batch is one binary message: four bytes of CRC-32C
 (little-endian, Castagnoli) over the rest, then the batch as a MessagePack map.
@@ -20,15 +20,17 @@ from teleop_schema.session import FeatureName, SessionDescription, Text
 from teleop_schema.words import counted
 
 # A robot offers all of them, and a server takes the first that it knows. What the older ones lack:
-# v1.2  a server that does not know a newer one refuses a hello with a secret, so it is sent none;
+# v1.3  a server that does not know a newer one refuses a session with an operator, so it is told of none;
+# v1.2  and a hello with a secret, so it is sent none;
 # v1.1  a server that does not know a newer one refuses a pause without an end, so it is not told of any;
 # v1    and a robot that offers no newer one refuses fields that it does not know, so its errors are sent
 #       without `retryable`.
-SUBPROTOCOL = "lerobot.telemetry.v1.3"
+SUBPROTOCOL = "lerobot.telemetry.v1.4"
+SUBPROTOCOL_1_3 = "lerobot.telemetry.v1.3"
 SUBPROTOCOL_1_2 = "lerobot.telemetry.v1.2"
 SUBPROTOCOL_1_1 = "lerobot.telemetry.v1.1"
 OLDEST_SUBPROTOCOL = "lerobot.telemetry.v1"
-SUBPROTOCOLS = (SUBPROTOCOL, SUBPROTOCOL_1_2, SUBPROTOCOL_1_1, OLDEST_SUBPROTOCOL)
+SUBPROTOCOLS = (SUBPROTOCOL, SUBPROTOCOL_1_3, SUBPROTOCOL_1_2, SUBPROTOCOL_1_1, OLDEST_SUBPROTOCOL)
 # The plain mode needs no subprotocol. But a page in a browser can send a token only as an offered one,
 # and the browser then fails the connection unless the server chooses one: this one.
 PLAIN_SUBPROTOCOL = "lerobot.plain.v1"

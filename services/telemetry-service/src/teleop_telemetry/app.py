@@ -36,6 +36,7 @@ from teleop_telemetry.archive import (
     SessionFiles,
     archive_address,
 )
+from teleop_telemetry.archive.installation import note_installation
 from teleop_telemetry.archive.tombstones import READ_EVERY_S, note_erasures, read_erasures
 from teleop_telemetry.audit import Audit
 from teleop_telemetry.erasing import endpoints as erasing_endpoints
@@ -213,6 +214,9 @@ async def _archive(
 def _look_after_store(background: Background, pool: Pool, files: SessionFiles, edits: ArchiveEdits) -> None:
     background.every(NOTE_EVERY_S, "notes on sessions", partial(note_all_sessions, pool, files.store))
     background.every(NOTE_EVERY_S, "changes of archived sessions", edits.note_all)
+    background.every(
+        NOTE_EVERY_S, "outcome reasons in the archive", partial(note_installation, pool, files.store)
+    )
     background.every(FIND_EVERY_S, "look for lost archives", LostFrames(pool, files).find)
 
 

@@ -18,6 +18,7 @@ from teleop_telemetry.archive import (
     archive_address,
 )
 from teleop_telemetry.archive import edits as archive_edits
+from teleop_telemetry.archive.installation import note_installation
 from teleop_telemetry.archive.restoring import restore_session
 from teleop_telemetry.reading.session_edits import SessionEdits
 from teleop_telemetry.settings import TelemetrySettings
@@ -93,6 +94,7 @@ async def test_what_people_said_last_comes_back(recorded, retention, client, edi
     assert (await client.patch(f"/sessions/{first}/episodes/0", json={"quality": 2})).is_success
     history = (await client.get(f"/sessions/{first}/episodes/0/history")).json()
     assert (await client.patch(f"/sessions/{first}", json=COMPLETE)).is_success
+    changes = (await client.get(f"/sessions/{first}/history")).json()
     assert (await client.delete(f"/sessions/{second}")).is_success
     assert await database.value(UNNOTED) == 0
     assert await objects() == there
@@ -105,6 +107,7 @@ async def test_what_people_said_last_comes_back(recorded, retention, client, edi
     assert (after["note"], after["operator"], back["outcome"]) == ("n2", "kim", "discarded")
     assert (back["reason"], back["quality"], back["revision"]) == ("wrong_task", 2, 2)
     assert (await client.get(f"/sessions/{first}/episodes/0/history")).json() == history
+    assert (await client.get(f"/sessions/{first}/history")).json() == changes != []
     undone = (await client.post(f"/sessions/{first}/episodes/0/undo", json={"revision": 2})).json()
     assert (undone["quality"], undone["revision"]) == (1, 3)
     assert (await client.get(f"/sessions/{second}")).status_code == 404
@@ -146,7 +149,7 @@ async def test_a_store_that_hangs_holds_up_no_edit(
         meanwhile.setattr(files.store, "name", hang)
         meanwhile.setattr(archive_edits, "AT_ONCE_S", 0.1)
         change = SessionChange(note="n2")
-        await SessionEdits(pool, edits.note_at_once).change_session(recorded[0], change)
+        await SessionEdits(pool, edits.note_at_once).change_session(recorded[0], change, "kim")
     assert await database.value("SELECT note FROM teleop_session WHERE id = $1", recorded[0]) == "n2"
     assert await database.value(UNNOTED) == 1
     goes_on.set()
@@ -237,3 +240,46 @@ async def test_the_same_on_s3(recorded, pool, database_url, database, s3_folder)
         if path == f"robot_A/sessions/{recorded[1]}/session.json"
     ]
     assert b'"x"' in b"".join([part async for part in files.store.read(sha256)])
+
+
+async def test_reasons_of_ones_own_come_back(recorded, retention, client, lose, pool, files, database):
+    """What was taken out stays out, and what a new database begins with does not come in between."""
+    await retention.once()
+    mine = {"outcome": "failure", "meaning": "The cable was in the way", "restorable": False}
+    await client.put("/outcome-reasons/cable", json=mine)
+    await client.delete("/outcome-reasons/dropped")
+    reasons = (await client.get("/outcome-reasons")).json()
+    await note_installation(pool, files.store)
+    assert await database.value("SELECT edits - noted_edits FROM installation") == 0
+    await database.connection.execute("TRUNCATE outcome_reason")
+    await database.connection.execute(
+        "INSERT INTO outcome_reason VALUES ('dropped', 'failure', 'as at first', true)"
+    )
+    await lose()
+    assert (await client.get("/outcome-reasons")).json() == reasons
+    await client.delete("/outcome-reasons/cable")
+    await adopt(pool, files.store)
+    assert len((await client.get("/outcome-reasons")).json()) == len(reasons) - 1
+
+
+async def test_one_that_cannot_be_written_holds_up_no_other(
+    recorded, retention, client, edits, database, monkeypatch
+):
+    await retention.once()
+    await edits.note_all()
+    changed = recorded[:3]
+    await database.connection.execute("UPDATE teleop_session SET note = 'n' WHERE id = ANY($1)", changed)
+    keep_about = SessionFiles.keep_about
+
+    async def broken(self, robot_id, about, account, copied):
+        if copied.session_id == changed[0]:
+            raise OSError("its folder can't be written")
+        return await keep_about(self, robot_id, about, account, copied)
+
+    with monkeypatch.context() as broke:
+        broke.setattr(SessionFiles, "keep_about", broken)
+        with pytest.raises(OSError, match="its folder"):
+            await edits.note_all()
+    assert await database.value(UNNOTED) == 1
+    await edits.note_all()
+    assert await database.value(UNNOTED) == 0

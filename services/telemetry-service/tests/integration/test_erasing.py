@@ -28,11 +28,15 @@ SERVICE = "telemetry-service"
 OTHERS_DONE = "UPDATE erasure_share SET done_at = now() WHERE service <> 'telemetry-service'"
 TABLES = (
     "teleop_frame", "frame_gap", "refused_frames", "episode", "episode_pause", "session_mark",
-    "session_column", "session_account", "session_archive", "episode_change",
+    "session_column", "session_account", "session_archive", "episode_change", "session_change",
 )  # fmt: skip
 JUDGED = """
 INSERT INTO episode_change (session_id, episode_index, revision, changed_by, before, after)
 VALUES ($1, 0, 1, 'kim', '{"quality": null}', '{"quality": 2}')
+"""
+RENAMED = """
+INSERT INTO session_change (session_id, revision, changed_by, before, after)
+VALUES ($1, 1, 'kim', '{"operator": null}', '{"operator": "lee"}')
 """
 
 
@@ -217,6 +221,7 @@ async def test_whoever_dies_in_the_middle_is_followed(pool, store, database, mon
     while died:
         session = record_session(database.url, 250, episodes=[(0, 100)])
         await database.connection.execute(JUDGED, session)
+        await database.connection.execute(RENAMED, session)
         await note_all_sessions(pool, store)
         erasure = await ask_session(database, session)
         await database.connection.execute(OTHERS_DONE)
@@ -231,6 +236,7 @@ async def test_whoever_dies_in_the_middle_is_followed(pool, store, database, mon
         assert msgspec.json.decode(share["removed"]) == {
             "frames": 250,
             "changes": 1,
+            "session_changes": 1,
             "episodes": 1,
             "sessions": 1,
         }

@@ -1,11 +1,13 @@
 """The library of episodes: which there are, what people judge of them, and who has changed what."""
 
 import asyncio
+from functools import partial
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 from teleop_schema.messages import End, Ended, Event
-from teleop_testing.robots.robot import STARTED_US, TestRobot, batch, record
+from teleop_testing.robots.robot import STARTED_US, TestRobot, batch, description, record
 
 HOUR_US = 3_600_000_000
 
@@ -132,30 +134,30 @@ async def test_who_changed_what_is_kept_and_taken_back(http, library, judge):
     a, _, _ = library
     path = f"/sessions/{a}/episodes/1"
     untouched = (await http.get(path)).json()
-    assert (untouched["outcome"], untouched["revision"]) == ("failure", 0)
+    assert (untouched["outcome"], untouched["revision"]) == ("failure", 1)
     first = await judge(a, 1, outcome="discarded", reason="wrong_task", task="sort")
     second = await judge(a, 1, end_frame=5, quality=1, tags=["cut"])
-    assert [first["revision"], second["revision"]] == [1, 2]
+    assert [first["revision"], second["revision"]] == [2, 3]
     assert (await judge(a, 1, quality=1)) == second
     history = (await http.get(f"{path}/history")).json()
-    assert [each["revision"] for each in history] == [2, 1]
+    assert [each["revision"] for each in history] == [3, 2]
     assert history[0]["before"] == {"end_frame": 6, "quality": None, "tags": None}
     assert history[1]["after"] == {"task": "sort", "outcome": "discarded", "reason": "wrong_task"}
     assert {each["changed_by"] for each in history} == {"this machine"}
-    back = (await http.post(f"{path}/undo", json={"revision": 2})).json()
-    assert back == first | {"revision": 3}
+    back = (await http.post(f"{path}/undo", json={"revision": 3})).json()
+    assert back == first | {"revision": 4}
     back = (await http.post(f"{path}/undo", json={})).json()
-    assert back == untouched | {"revision": 4}
+    assert back == untouched | {"revision": 5}
     refused = await http.post(f"{path}/undo", json={})
     assert (refused.status_code, refused.json()["code"]) == (409, "nothing_to_undo")
     again = await judge(a, 1, outcome="success")
     back = (await http.post(f"{path}/undo", json={})).json()
-    assert (again["revision"], back) == (5, untouched | {"revision": 6})
+    assert (again["revision"], back) == (6, untouched | {"revision": 7})
     assert [each["undoes"] for each in (await http.get(f"{path}/history")).json()] == [
-        5,
+        6,
         None,
-        1,
         2,
+        3,
         None,
         None,
     ]
@@ -220,7 +222,10 @@ async def test_the_later_of_two_people_is_told(http, library, judge):
     assert f"quality is {won['quality']}" in problem["detail"]
     refused = await http.post(f"{path}/undo", json={"revision": 0})
     assert refused.json()["code"] == "episode_changed"
-    early = await http.patch(f"/sessions/{a}/episodes/1", json={"quality": 1, "revision": 7})
+    untouched = f"/sessions/{a}/episodes/1"
+    early = await http.patch(untouched, json={"quality": 1, "revision": 7})
+    assert "its robot has told of it: outcome is 'failure'" in early.json()["detail"]
+    early = await http.patch(f"/sessions/{library[2]}/episodes/0", json={"quality": 1, "revision": 7})
     assert "nobody has changed it" in early.json()["detail"]
 
 
@@ -298,3 +303,196 @@ async def test_what_the_robot_tells_at_the_end_goes_before(http, service):
     assert (first["end_frame"], first["outcome"], first["reason"]) == (3, "failure", "dropped")
     assert (second["outcome"], second["reason"], second["quality"]) == ("discarded", None, 3)
     assert second["note"] == "seen live"
+
+
+async def finish(robot: TestRobot, frames: int) -> None:
+    await robot.say(End(frames=frames))
+    while not isinstance(await robot.hear_any(), Ended):
+        pass
+
+
+def start_of(index: int = 0, frame: int = 0, **more) -> Event:
+    return Event(kind="episode_start", episode_index=index, frame_index=frame, **more)
+
+
+def end_of(index: int = 0, frame: int = 8, **more) -> Event:
+    return Event(kind="episode_end", episode_index=index, frame_index=frame, **more)
+
+
+async def test_an_episode_that_is_trimmed_while_it_is_recorded_hears_its_robot(http, service):
+    """The end stays where a person has put it. What the robot tells at its end is heard all the same, and is
+    what the episode goes back to."""
+    async with TestRobot.connected(service) as robot:
+        await robot.send(batch(0, 6, events=[start_of()]))
+        await robot.acked(6)
+        path = f"/sessions/{robot.welcome.session_id}/episodes/0"
+        seen = (await http.patch(path, json={"end_frame": 4, "note": "n"})).json()
+        told = end_of(outcome="discarded", note="again")
+        await robot.send(batch(6, 3, events=[told, told, end_of(frame=7, outcome="success")]))
+        await finish(robot, 9)
+    late = await http.patch(path, json={"outcome": "success", "revision": seen["revision"]})
+    assert (late.status_code, late.json()["code"]) == (409, "episode_changed")
+    assert "its robot has told of it: outcome is 'discarded'" in late.json()["detail"]
+    found = (await http.get(path)).json()
+    assert (found["end_frame"], found["outcome"], found["note"]) == (4, "discarded", "again")
+    back = (await http.post(f"{path}/undo", json={"revision": found["revision"]})).json()
+    assert (back["end_frame"], back["outcome"], back["note"]) == (8, "discarded", "again")
+
+
+@pytest.mark.parametrize("trimmed", [False, True])
+@pytest.mark.parametrize("told", [False, True])
+async def test_an_episode_of_an_interrupted_session_ends_when_its_robot_is_back(http, service, trimmed, told):
+    """It had ended where the session broke off."""
+    async with TestRobot.connected(service) as robot:
+        await robot.send(batch(0, 5, events=[start_of(frame=1)]))
+        await robot.say(End(frames=5, reason="writer_died"))
+        while not isinstance(await robot.hear_any(), Ended):
+            pass
+    path = f"/sessions/{robot.welcome.session_id}/episodes/0"
+    found = (await http.get(path)).json()
+    assert (found["end_frame"], found["cut_off"]) == (5, True)
+    if trimmed:
+        await http.patch(path, json={"end_frame": 3})
+    async with TestRobot.connected(service, stream=robot.stream) as robot:
+        events = [end_of(outcome="failure")] if told else []
+        await robot.send(batch(5, 5, events=events))
+        await finish(robot, 10)
+    found = (await http.get(path)).json()
+    ends = 8 if told else 10
+    assert found["end_frame"] == (3 if trimmed else ends)
+    assert found["outcome"] == ("failure" if told else None)
+    if told:
+        assert found["cut_off"] is False
+    if trimmed and told:
+        assert (await http.post(f"{path}/undo", json={})).json()["end_frame"] == 8
+
+
+async def test_a_task_that_the_robot_tells_later_outlives_an_undo(http, service):
+    async with TestRobot.connected(service) as robot:
+        told = Event(kind="episode_task", episode_index=0, frame_index=2, task="b")
+        await robot.send(batch(0, 4, events=[start_of(task="a"), told]))
+        await robot.acked(4)
+        path = f"/sessions/{robot.welcome.session_id}/episodes/0"
+        seen = (await http.patch(path, json={"task": "sort"})).json()
+        assert [each["task"] for each in seen["tasks"]] == ["sort"]
+        later = Event(kind="episode_task", episode_index=0, frame_index=4, task="c")
+        await robot.send(batch(4, 2, events=[told, later]))
+        await robot.acked(6)
+        stale = await http.post(f"{path}/undo", json={"revision": seen["revision"]})
+        assert stale.json()["code"] == "episode_changed"
+        back = (await http.post(f"{path}/undo", json={})).json()
+        assert [(each["first_frame"], each["task"]) for each in back["tasks"]] == [
+            (0, "a"),
+            (2, "b"),
+            (4, "c"),
+        ]
+        await finish(robot, 6)
+
+
+async def test_blank_words_say_nothing(http, service, find, judge):
+    """Space around a word is none of it, and a task of no letters is that of the session."""
+    session = await record(service, task="pick", events=episode(0, 0, 3, ""))
+    assert await find(task="pick") == [(session, 0)]
+    found = await judge(session, 0, operator="  ", tags=[" a ", "  ", "a"], note=" ", task=" ")
+    assert (found["operator"], found["tags"], found["note"], found["task"]) == (None, ["a"], None, None)
+    assert (await judge(session, 0, operator=" kim "))["operator"] == "kim"
+    assert await find(operator="kim", tag="a") == [(session, 0)]
+    told = await http.patch(f"/sessions/{session}", json={"operator": " ", "tags": [" ", "b "], "note": "\t"})
+    assert (told.json()["operator"], told.json()["tags"], told.json()["note"]) == (None, ["b"], None)
+    long = await http.patch(f"/sessions/{session}/episodes/0", json={"operator": "x" * 201})
+    assert (long.status_code, long.json()["field"]) == (422, "operator")
+
+
+async def test_a_form_is_taken_whole_though_its_reason_is_gone(http, library, judge):
+    a, _, _ = library
+    reason = {"outcome": "failure", "meaning": "The cable was in the way"}
+    await http.put("/outcome-reasons/cable", json=reason)
+    await judge(a, 0, outcome="failure", reason="cable")
+    await http.delete("/outcome-reasons/cable")
+    again = await judge(a, 0, outcome="failure", reason="cable", quality=2)
+    assert (again["reason"], again["quality"]) == ("cable", 2)
+    refused = await http.patch(f"/sessions/{a}/episodes/1", json={"outcome": "failure", "reason": "cable"})
+    assert refused.status_code == 422
+
+
+async def test_who_changed_a_session_is_kept(http, library):
+    a, _, _ = library
+    path = f"/sessions/{a}"
+    assert (await http.get(f"{path}/history")).json() == []
+    for operator in ("lee", "lee", "kim"):
+        await http.patch(path, json={"operator": operator})
+    await http.patch(path, json={"tags": ["x"], "task": "sort"})
+    third, second, first = (await http.get(f"{path}/history")).json()
+    assert (first["before"], first["after"]) == ({"operator": None}, {"operator": "lee"})
+    assert (second["before"], second["after"]) == ({"operator": "lee"}, {"operator": "kim"})
+    assert third["after"] == {"task": "sort", "tags": ["x"]}
+    assert [each["revision"] for each in (third, second, first)] == [3, 2, 1]
+    assert {each["changed_by"] for each in (third, second, first)} == {"this machine"}
+    assert (await http.get("/sessions/999/history")).status_code == 404
+
+
+async def test_a_session_without_episodes_counts_as_one(http, service, find, judge):
+    """Of a plain client or of lerobot-teleoperate: it is found and judged like every other, once it has
+    ended. Whoever continues it with episodes has those."""
+    async with TestRobot.connected(service) as robot:
+        await robot.send(batch(0, 6))
+        await robot.acked(6)
+        session = robot.welcome.session_id
+        path = f"/sessions/{session}/episodes/0"
+        assert (await find(), (await http.get(path)).status_code) == ([], 404)
+        assert (await http.patch(path, json={"quality": 1})).status_code == 404
+        await finish(robot, 6)
+    assert await find(outcome="unlabelled") == [(session, 0)]
+    assert (await http.get(path)).json()["end_frame"] == 6
+    assert (await http.post(f"{path}/undo", json={})).json()["code"] == "nothing_to_undo"
+    assert (await http.get(f"{path}/history")).json() == []
+    judged = await judge(session, 0, outcome="failure", reason="dropped", revision=0)
+    assert (judged["start_frame"], judged["end_frame"], judged["revision"]) == (0, 6, 1)
+    assert await find(outcome="failure") == [(session, 0)]
+    assert (await http.patch(f"/sessions/{session}/episodes/1", json={"quality": 1})).status_code == 404
+    async with TestRobot.connected(service, stream=robot.stream) as robot:
+        await robot.send(batch(6, 2))
+        await finish(robot, 8)
+    assert (await http.get(path)).json()["end_frame"] == 8
+    async with TestRobot.connected(service, stream=robot.stream) as robot:
+        await robot.send(batch(8, 4, events=[start_of(frame=8), end_of(frame=11), start_of(1, 11)]))
+        await finish(robot, 12)
+    bounds = [
+        (each["start_frame"], each["end_frame"])
+        for each in (await http.get("/episodes", params={"session_id": session})).json()["episodes"]
+    ]
+    assert bounds == [(11, 12), (8, 11)]
+
+
+async def test_a_session_that_was_only_found_is_trimmed_within_what_its_robot_logged(http, library, database):
+    a, _, _ = library
+    await database.connection.execute(
+        "UPDATE teleop_session SET next_frame_index = 0, found_at = now(), logged_frames = 6 WHERE id = $1", a
+    )
+    trimmed = await http.patch(f"/sessions/{a}/episodes/1", json={"end_frame": 5})
+    assert (trimmed.status_code, trimmed.json()["end_frame"]) == (200, 5)
+    assert (await http.patch(f"/sessions/{a}/episodes/1", json={"end_frame": 7})).status_code == 422
+
+
+async def test_a_robot_tells_who_drives(http, service, find, judge):
+    """At the start of its session, or when it comes back to a server that did not know of operators; a person
+    who has said something else knows better."""
+    session = description()
+    async with TestRobot.connected(service, session=session) as robot:
+        await robot.send(batch(0, 2))
+        await robot.acked(2)
+    number = robot.welcome.session_id
+    told = replace(session, operator=" kim ")
+    again = partial(TestRobot.connected, service, stream=robot.stream)
+    async with again(session=told):
+        assert (await http.get(f"/sessions/{number}")).json()["operator"] == "kim"
+    async with again(session=replace(session, operator="lee")):
+        assert (await http.get(f"/sessions/{number}")).json()["operator"] == "kim"
+    assert (await http.patch(f"/sessions/{number}", json={"operator": None})).json()["operator"] is None
+    async with again(session=told) as robot:
+        assert (await http.get(f"/sessions/{number}")).json()["operator"] is None
+        await finish(robot, 2)
+    async with TestRobot.connected(service, session=told) as robot:
+        await robot.send(batch(0, 2))
+        await finish(robot, 2)
+    assert await find(operator="kim") == [(robot.welcome.session_id, 0)]

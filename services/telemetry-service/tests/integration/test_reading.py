@@ -137,6 +137,7 @@ async def test_session_tells_all_about_itself(http, service):
             **UNPAUSED,
             **UNJUDGED,
             "outcome": "success",
+            "revision": 1,
         }
     ]
 
@@ -217,7 +218,7 @@ async def test_episode_is_changed(http, service):
         **UNPAUSED,
         **UNJUDGED,
         "outcome": "success",
-        "revision": 1,
+        "revision": 2,
     }
     answer = await http.patch(path, json={"end_frame": 10, "note": "trimmed"})
     assert (answer.json()["start_frame"], answer.json()["end_frame"], answer.json()["note"]) == (
@@ -289,6 +290,7 @@ async def test_every_address_is_described(http):
         "/sessions/{session_id}",
         "/sessions/{session_id}/episodes/{episode_index}",
         "/sessions/{session_id}/episodes/{episode_index}/history",
+        "/sessions/{session_id}/history",
         "/sessions/{session_id}/episodes/{episode_index}/undo",
         "/episodes",
         "/outcome-reasons",

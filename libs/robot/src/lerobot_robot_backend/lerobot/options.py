@@ -5,9 +5,12 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
 from teleop_client.address import check_backend_url
+from teleop_schema.decoding import explain
 from teleop_schema.errors import BadRobotId
 from teleop_schema.identifiers import check_robot_id
+from teleop_schema.session import Operator
 
 from lerobot_robot_backend.client import MIN_FREE_BYTES
 from lerobot_robot_backend.lerobot.exits import exit_with
@@ -20,6 +23,7 @@ VARIABLES = {
     "backend_token": None,  # the client knows which backend the variable is for
     "backend_fps": "LEROBOT_BACKEND_FPS",
     "backend_task": None,
+    "backend_operator": None,
 }
 # How similar two names must be for one to count as the other, mistyped; 1 means equal.
 _ALIKE = 0.8
@@ -37,6 +41,7 @@ class Options:
     robot_id: str
     token: str | None = None
     task: str | None = None
+    operator: str | None = None
     fps: float | None = None
 
 
@@ -73,6 +78,7 @@ class Request:
                 check_robot_id(robot_id),
                 self.values.get("backend_token"),
                 self.values.get("backend_task"),
+                self._operator(),
                 fps,
             )
         except BadRobotId as error:
@@ -80,6 +86,15 @@ class Request:
             raise BadFlag(f"{self._written('robot_id')}{told}") from error
         except ValueError as error:
             raise BadFlag(f"{self._written('backend_url')}: {error}") from error
+
+    def _operator(self) -> str | None:
+        told = self.values.get("backend_operator")
+        if told is None:
+            return None
+        try:
+            return msgspec.convert(told.strip(), Operator)
+        except msgspec.ValidationError as error:
+            raise BadFlag(f"--backend_operator: {explain(error, 'it')}") from error
 
     def _written(self, name: str) -> str:
         """What the user wrote: the flag, or the variable where no flag names a backend."""

@@ -168,6 +168,7 @@ class Tap:
             task=options.task
             or _find(self._command, "dataset", "single_task")
             or _find(self._command, "task"),
+            operator=options.operator,
             cameras=describe_cameras(robot),
             host={
                 "command": Path(sys.argv[0]).name,

@@ -11,6 +11,7 @@ from teleop_schema.limits import Limits
 from teleop_schema.messages import (
     SUBPROTOCOL,
     SUBPROTOCOL_1_2,
+    SUBPROTOCOL_1_3,
     Ack,
     Batch,
     Drain,
@@ -94,11 +95,15 @@ class Shipping:
 
     def hello(self, subprotocol: str = SUBPROTOCOL) -> str:
         """The first message, to a server that has chosen `subprotocol`."""
-        self._knows_pauses = subprotocol in (SUBPROTOCOL, SUBPROTOCOL_1_2)
+        self._knows_pauses = subprotocol in (SUBPROTOCOL, SUBPROTOCOL_1_3, SUBPROTOCOL_1_2)
         description = self._description
         # An older server would refuse it. It learns nothing that a newer one in its place could check.
-        secret = description.secret if subprotocol == SUBPROTOCOL and description.secret else UNSET
-        return encode_control(Hello(description.stream, description.session, self.acked, secret))
+        knows_secrets = subprotocol in (SUBPROTOCOL, SUBPROTOCOL_1_3)
+        secret = description.secret if knows_secrets and description.secret else UNSET
+        session = description.session
+        if subprotocol != SUBPROTOCOL:
+            session = replace(session, operator=UNSET)
+        return encode_control(Hello(description.stream, session, self.acked, secret))
 
     def next_message(self) -> str | bytes | None:
         """The next message; None if there is nothing to send now, or too many frames are unacknowledged."""

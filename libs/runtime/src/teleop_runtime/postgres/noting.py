@@ -6,6 +6,8 @@ from teleop_runtime.postgres.pool import Connection, Pool, connected
 
 # Rows per transaction, so that no other write waits for long.
 NOTED_TOGETHER = 100
+# So many failures mean that the store is away, and more of them would tell nothing new.
+MOST_FAILED = 20
 
 
 async def note_all(
@@ -20,11 +22,22 @@ async def note_all(
     unnoted    returns numbers of rows without a note, oldest first, at most as many as its argument
     note       writes the note of one row
     timeout_s  for the notes of one connection
+
+    Where one fails, those after it are written all the same; then the first error is raised.
     """
-    found = True
-    while found:
+    failed: dict[int, Exception] = {}
+    while len(failed) < MOST_FAILED:
         async with connected(pool, timeout_s=timeout_s) as connection:
-            numbers = await unnoted(connection, NOTED_TOGETHER)
-            for number in numbers:
-                await note(connection, number)
-        found = bool(numbers)
+            numbers = await unnoted(connection, NOTED_TOGETHER + len(failed))
+            left = [number for number in numbers if number not in failed]
+            for number in left:
+                try:
+                    await note(connection, number)
+                except Exception as error:
+                    failed[number] = error
+                    if len(failed) == MOST_FAILED:
+                        break
+        if not left:
+            break
+    for first in failed.values():
+        raise first

@@ -17,6 +17,8 @@ READABLE = (
     "episode_overview",
     "episode",
     "episode_change",
+    "every_episode",
+    "session_change",
     "outcome_reason",
     "episode_pause",
     "session_mark",

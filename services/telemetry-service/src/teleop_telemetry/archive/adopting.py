@@ -16,6 +16,7 @@ from teleop_runtime.store import Store
 from teleop_schema.decoding import DECODE_ERRORS
 from teleop_schema.words import counted
 
+from teleop_telemetry.archive.installation import INSTALLATION, take_over
 from teleop_telemetry.archive.lost import FIND_TIMEOUT_S, HINT, find_lost
 from teleop_telemetry.archive.session_files import ASK, FOLDER, TOLD_OF
 from teleop_telemetry.archive.tombstones import read_erasures
@@ -27,6 +28,7 @@ log = get_logger(__name__)
 TIMEOUT_S = 60.0
 # An empty place has no notes.
 NOTE_AGAIN = "UPDATE teleop_session SET noted_at = NULL"
+TELL_AGAIN = "UPDATE installation SET noted_edits = 0"
 
 SESSION = """
 INSERT INTO teleop_session OVERRIDING SYSTEM VALUE
@@ -39,6 +41,10 @@ BELONGINGS = {
     "changes": """
         INSERT INTO episode_change
         SELECT * FROM jsonb_populate_recordset(NULL::episode_change, $1::jsonb)
+    """,
+    "session_changes": """
+        INSERT INTO session_change
+        SELECT * FROM jsonb_populate_recordset(NULL::session_change, $1::jsonb)
     """,
     "pauses": """
         INSERT INTO episode_pause SELECT * FROM jsonb_populate_recordset(NULL::episode_pause, $1::jsonb)
@@ -72,6 +78,7 @@ class About(msgspec.Struct, frozen=True):
     session: msgspec.Raw
     episodes: msgspec.Raw = msgspec.Raw(b"[]")
     changes: msgspec.Raw = msgspec.Raw(b"[]")
+    session_changes: msgspec.Raw = msgspec.Raw(b"[]")
     pauses: msgspec.Raw = msgspec.Raw(b"[]")
     gaps: msgspec.Raw = msgspec.Raw(b"[]")
     columns: msgspec.Raw = msgspec.Raw(b"[]")
@@ -108,12 +115,17 @@ async def adopt(pool: Pool, store: Store) -> AdoptedSessions:
     Raises CannotStart if the database has an archive of its own.
     """
     owner = await store.owner()
+    told = None if owner is None else await store.note(INSTALLATION)
     async with connected(pool, timeout_s=TIMEOUT_S) as connection:
         database, knows_files = (await connection.fetch(ASK))[0]
         if owner is None and not await holds_objects(store):
             await connection.execute(NOTE_AGAIN)
+            await connection.execute(TELL_AGAIN)
         elif knows_files and owner != database:
             raise CannotStart(f"this database already has an archive: it can't take over the one in {FOLDER}")
+        elif owner != database and told is not None:
+            # Before the archive is this database's, whose own are then written to it.
+            await take_over(connection, told)
     await store.own(database)
     # First of all: what was erased does not come back.
     await read_erasures(pool, store)

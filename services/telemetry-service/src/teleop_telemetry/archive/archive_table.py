@@ -63,6 +63,8 @@ SELECT s.id, s.robot_id, s.next_frame_index, s.status,
                           FROM episode e WHERE e.session_id = s.id),
            'changes', (SELECT coalesce(jsonb_agg(to_jsonb(c) ORDER BY c.episode_index, c.revision), '[]')
                          FROM episode_change c WHERE c.session_id = s.id),
+           'session_changes', (SELECT coalesce(jsonb_agg(to_jsonb(c) ORDER BY c.revision), '[]')
+                                 FROM session_change c WHERE c.session_id = s.id),
            'pauses', (SELECT coalesce(jsonb_agg(to_jsonb(p) ORDER BY p.first_frame), '[]')
                         FROM episode_pause p WHERE p.session_id = s.id),
            'gaps', (SELECT coalesce(jsonb_agg(to_jsonb(g) ORDER BY g.first_frame), '[]')

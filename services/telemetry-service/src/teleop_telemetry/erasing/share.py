@@ -40,6 +40,7 @@ SELECT frames_sha256, about_sha256,
 # What people know it by in the account of an erasure, and the statement that removes it.
 BELONGINGS = {
     "changes": "DELETE FROM episode_change WHERE session_id = $1",
+    "session_changes": "DELETE FROM session_change WHERE session_id = $1",
     "episodes": "DELETE FROM episode WHERE session_id = $1",
     "pauses": "DELETE FROM episode_pause WHERE session_id = $1",
     "marks": "DELETE FROM session_mark WHERE session_id = $1",

@@ -1,8 +1,8 @@
 """HTTP: the library of episodes, and what people judge of them."""
 
-import re
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,7 +31,7 @@ from teleop_telemetry.tables.views import EpisodeChange, EpisodeView
 # As people type it, in addresses and in datasets.
 ReasonName = Annotated[
     str,
-    Meta(pattern="^[a-z0-9_]{1,64}$", description="Name of the reason", examples=["grasp_missed"]),
+    Meta(pattern=r"^[a-z0-9_]{1,64}$(?!\n)", description="Name of the reason", examples=["grasp_missed"]),
 ]
 NAMES = {"reason": ReasonName}
 TAGS = {
@@ -119,10 +119,10 @@ def _index_of(request: Request) -> int:
 
 
 def _reason_of(request: Request) -> str:
-    name: str = request.path_params["reason"]
-    if re.fullmatch("[a-z0-9_]{1,64}", name) is None:
-        raise BadInput("a reason's name is 1 to 64 of a-z 0-9 _", field="reason")
-    return name
+    try:
+        return msgspec.convert(request.path_params["reason"], ReasonName)
+    except msgspec.ValidationError as error:
+        raise BadInput("a reason's name is 1 to 64 of a-z 0-9 _", field="reason") from error
 
 
 OPERATIONS = (

@@ -4,15 +4,16 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, structs
 from teleop_runtime.postgres.erasing import lacking_session
 from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
 from teleop_schema.errors import EpisodeChanged, NotFound, NothingToUndo
 
-from teleop_telemetry.library.judging import COLUMNS, Judged, changed, differences
+from teleop_telemetry.library.judging import COLUMNS, Judged, changed, differences, taken_back
 from teleop_telemetry.library.reason_table import read_reasons
-from teleop_telemetry.tables.event_rows import read_episodes
+from teleop_telemetry.tables.event_rows import read_episode
 from teleop_telemetry.tables.views import EpisodeChange, EpisodeView
 
 # Waits for one row, to which its robot may be writing.
@@ -23,12 +24,23 @@ MAX_KEPT = 200
 IS_SESSION = "SELECT EXISTS (SELECT FROM teleop_session WHERE id = $1 AND deleted_at IS NULL)"
 
 LOCK = """
-SELECT to_jsonb(e) AS episode, s.next_frame_index AS frames, s.status = 'recording'
+SELECT to_jsonb(e) AS episode, e.told_revision,
+       greatest(s.next_frame_index, CASE WHEN s.found_at IS NOT NULL THEN s.logged_frames END) AS frames,
+       s.status = 'recording'
        AND NOT EXISTS (SELECT FROM episode n
                         WHERE n.session_id = e.session_id AND n.start_frame > e.start_frame) AS goes_on
   FROM episode e JOIN teleop_session s ON s.id = e.session_id
  WHERE s.deleted_at IS NULL AND e.session_id = $1 AND e.episode_index = $2
    FOR UPDATE OF e
+"""
+
+# The whole of a session that has ended without any, as of now.
+HAVE_WHOLE = """
+INSERT INTO episode (session_id, episode_index, start_frame, end_frame, end_told, whole)
+SELECT e.session_id, e.episode_index, e.start_frame, e.end_frame, false, true
+  FROM every_episode e JOIN teleop_session s ON s.id = e.session_id
+ WHERE e.session_id = $1 AND e.episode_index = $2 AND s.deleted_at IS NULL
+ON CONFLICT DO NOTHING
 """
 
 NEWEST = """
@@ -110,11 +122,12 @@ class EpisodeEdits:
         """The changed episode; raises SessionNotFound, SessionErased, NotFound, EpisodeChanged, or BadInput
         for bounds or a reason that make no sense."""
         async with transaction(self._pool, timeout_s=TIMEOUT_S) as connection:
-            stored, session = await _lock(connection, session_id, episode_index)
-            revision = await _revision(connection, session_id, episode_index, change.revision)
-            judged = changed(stored, change, frames=session.frames, reasons=await read_reasons(connection))
-            await _write(connection, session_id, episode_index, revision, by, stored, judged)
-            [episode] = await read_episodes(connection, session_id, episode_index)
+            locked = await _lock(connection, session_id, episode_index, change.revision)
+            asks = change.outcome is not UNSET or change.reason is not UNSET
+            reasons = await read_reasons(connection) if asks else {}
+            judged = changed(locked.stored, change, frames=locked.frames, reasons=reasons)
+            await _write(connection, locked, by, judged)
+            episode = await find_episode(connection, session_id, episode_index)
         await self._tell(session_id)
         return episode
 
@@ -124,21 +137,19 @@ class EpisodeEdits:
         Raises SessionNotFound, SessionErased, NotFound, EpisodeChanged, NothingToUndo.
         """
         async with transaction(self._pool, timeout_s=TIMEOUT_S) as connection:
-            stored, session = await _lock(connection, session_id, episode_index)
-            revision = await _revision(connection, session_id, episode_index, undo.revision)
+            locked = await _lock(connection, session_id, episode_index, undo.revision)
             row = await connection.fetchrow(TO_UNDO, session_id, episode_index)
             if row is None:
                 raise NothingToUndo(
                     f"no change of episode {episode_index} of session {session_id} is left to take back"
                 )
-            earlier = _before(stored, row["before"], row["after"])
-            if earlier.end_frame is None and not session.goes_on:
+            before, after = (msgspec.json.decode(row[name]) for name in ("before", "after"))
+            earlier = taken_back(locked.stored, before, after)
+            if earlier.end_frame is None and not locked.goes_on:
                 # Its end was not known yet when it was changed. Nobody will tell it any more.
-                earlier = structs.replace(earlier, end_frame=stored.end_frame)
-            await _write(
-                connection, session_id, episode_index, revision, by, stored, earlier, undoes=row["revision"]
-            )
-            [episode] = await read_episodes(connection, session_id, episode_index)
+                earlier = structs.replace(earlier, end_frame=locked.stored.end_frame)
+            await _write(connection, locked, by, earlier, undoes=row["revision"])
+            episode = await find_episode(connection, session_id, episode_index)
         await self._tell(session_id)
         return episode
 
@@ -164,82 +175,78 @@ async def find_episode(connection: Connection, session_id: int, episode_index: i
     """The episode; raises SessionNotFound, SessionErased, NotFound."""
     if not await connection.fetchval(IS_SESSION, session_id):
         raise await lacking_session(connection, session_id)
-    found = await read_episodes(connection, session_id, episode_index)
-    if not found:
+    found = await read_episode(connection, session_id, episode_index)
+    if found is None:
         raise _unknown(session_id, episode_index)
-    return found[0]
+    return found
 
 
-class _Session(Struct, frozen=True):
-    """What matters of an episode's session: how many frames it has, and whether its robot may still tell
-    the end of the episode."""
+class _Locked(Struct, frozen=True):
+    """An episode whose row nobody else changes meanwhile.
 
+    frames    that its session has
+    goes_on   whether its robot may still tell its end
+    revision  that it has
+    """
+
+    session_id: int
+    episode_index: int
+    stored: Judged
     frames: int
     goes_on: bool
+    revision: int
 
 
-async def _lock(connection: Connection, session_id: int, episode_index: int) -> tuple[Judged, _Session]:
-    """The episode, locked, and its session."""
+async def _lock(
+    connection: Connection, session_id: int, episode_index: int, read: int | UnsetType
+) -> _Locked:
+    """The episode, locked; raises EpisodeChanged if it is not the revision that was `read`."""
     row = await connection.fetchrow(LOCK, session_id, episode_index)
+    if row is None:
+        await connection.execute(HAVE_WHOLE, session_id, episode_index)
+        row = await connection.fetchrow(LOCK, session_id, episode_index)
     if row is None and not await connection.fetchval(IS_SESSION, session_id):
         raise await lacking_session(connection, session_id)
     if row is None:
         raise _unknown(session_id, episode_index)
-    session = _Session(row["frames"], row["goes_on"])
-    return msgspec.json.decode(row["episode"], type=Judged), session
-
-
-async def _revision(
-    connection: Connection, session_id: int, episode_index: int, read: int | UnsetType
-) -> int:
-    """Of the locked episode; raises EpisodeChanged if it is not the one that was `read`."""
     newest = await connection.fetchrow(NEWEST, session_id, episode_index)
-    revision = 0 if newest is None else newest["revision"]
-    if read is UNSET or read == revision:
-        return revision
-    if newest is None:
-        told = "nobody has changed it"
-    else:
-        now = msgspec.json.decode(newest["after"])
-        now.pop("later_tasks", None)
-        what = ", ".join(f"{name} is {value!r}" for name, value in now.items())
-        told = f"{newest['changed_by']} changed it at {newest['changed_at']:%Y-%m-%d %H:%M:%S} UTC: {what}"
-    raise EpisodeChanged(
-        f"episode {episode_index} of session {session_id} has revision {revision}, not {read}: {told}",
-        field="revision",
-        hint="read it again, then decide",
-    )
+    stored = msgspec.json.decode(row["episode"], type=Judged)
+    by_people, by_robot = 0 if newest is None else newest["revision"], row["told_revision"] or 0
+    revision = max(by_people, by_robot)
+    if read is not UNSET and read != revision:
+        if newest is None or by_robot > by_people:
+            told = f"its robot has told of it: outcome is {stored.outcome!r}"
+        else:
+            told = _told(newest)
+        raise EpisodeChanged(
+            f"episode {episode_index} of session {session_id} has revision {revision}, not {read}: "
+            f"{told if revision else 'nobody has changed it'}",
+            field="revision",
+            hint="read it again, then decide",
+        )
+    return _Locked(session_id, episode_index, stored, row["frames"], row["goes_on"], revision)
+
+
+def _told(newest: asyncpg.Record) -> str:
+    """What the newest change was."""
+    now = msgspec.json.decode(newest["after"])
+    now.pop("later_tasks", None)
+    what = ", ".join(f"{name} is {value!r}" for name, value in now.items())
+    return f"{newest['changed_by']} changed it at {newest['changed_at']:%Y-%m-%d %H:%M:%S} UTC: {what}"
 
 
 async def _write(
-    connection: Connection,
-    session_id: int,
-    episode_index: int,
-    revision: int,
-    by: str,
-    stored: Judged,
-    judged: Judged,
-    *,
-    undoes: int | None = None,
+    connection: Connection, locked: _Locked, by: str, judged: Judged, *, undoes: int | None = None
 ) -> None:
     """Store the locked episode and the change, if it is one."""
-    before, after = differences(stored, judged)
+    before, after = differences(locked.stored, judged)
     if not after and undoes is None:
         return
-    row = {name: getattr(judged, name) for name in COLUMNS}
-    await connection.execute(CHANGE, session_id, episode_index, _json(row))
-    note = revision + 1, by, _json(before), _json(after), undoes
-    await connection.execute(NOTE, session_id, episode_index, *note)
-    await connection.execute(FORGET, session_id, episode_index, revision + 1 - MAX_KEPT)
-
-
-def _before(stored: Judged, before: str, after: str) -> Judged:
-    """The episode without a change, except what its robot has told otherwise since."""
-    changed_to = msgspec.json.decode(after)
-    former = msgspec.json.decode(before).items()
-    return structs.replace(
-        stored, **{name: value for name, value in former if getattr(stored, name) == changed_to[name]}
-    )
+    where = locked.session_id, locked.episode_index
+    await connection.execute(CHANGE, *where, _json({name: getattr(judged, name) for name in COLUMNS}))
+    note = locked.revision + 1, by, _json(before), _json(after), undoes
+    await connection.execute(NOTE, *where, *note)
+    await connection.execute(FORGET, *where, locked.revision + 1 - MAX_KEPT)
 
 
 def _json(value: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import UNSET, Struct, structs
 from teleop_schema.errors import BadInput
 
+from teleop_telemetry.tables.told import stripped, stripped_all
 from teleop_telemetry.tables.views import EpisodeChange, Outcome
 
 
@@ -36,31 +37,45 @@ def changed(stored: Judged, change: EpisodeChange, *, frames: int, reasons: Mapp
     """The episode after the change; raises BadInput.
 
     frames   that its session has: an episode's bounds lie within
-    reasons  there are, each with the outcome that it is for
+    reasons  there are, each with the outcome that it is for; needed if the change has an outcome or a reason
     """
     wanted: dict[str, Any] = {}
     if change.task is not UNSET:
-        wanted["task"] = change.task or None
+        wanted["task"] = stripped(change.task)
         if stored.later_tasks is not None:
-            wanted["later_tasks"] = dict.fromkeys(stored.later_tasks, change.task or None)
+            wanted["later_tasks"] = dict.fromkeys(stored.later_tasks, wanted["task"])
     for name in ("outcome", "reason", "note", "operator"):
         if (value := getattr(change, name)) is not UNSET:
-            wanted[name] = value or None
+            wanted[name] = stripped(value)
     if change.quality is not UNSET:
         wanted["quality"] = change.quality
     if change.tags is not UNSET:
-        wanted["tags"] = list(dict.fromkeys(tag for tag in change.tags if tag)) or None
+        wanted["tags"] = stripped_all(change.tags) or None
     for name in ("start_frame", "end_frame"):
         if (value := getattr(change, name)) is not UNSET:
             wanted[name] = value
     judged = structs.replace(stored, **wanted)
     if "start_frame" in wanted or "end_frame" in wanted:
         _check_bounds(judged, frames, "start_frame" if "end_frame" not in wanted else "end_frame")
-    if "reason" in wanted:
+    if "reason" in wanted and (judged.outcome, judged.reason) != (stored.outcome, stored.reason):
         _check_reason(judged, reasons)
     elif judged.outcome != stored.outcome and reasons.get(judged.reason or "") != judged.outcome:
         judged = structs.replace(judged, reason=None)
     return judged
+
+
+def taken_back(stored: Judged, before: Mapping[str, Any], after: Mapping[str, Any]) -> Judged:
+    """The episode without a change, except what its robot has told otherwise since.
+
+    before, after  of the change, by the names of columns
+    """
+    former = {name: value for name, value in before.items() if getattr(stored, name) == after[name]}
+    if before.get("later_tasks"):
+        # Frame by frame: the robot may have told of others since.
+        now = stored.later_tasks or {}
+        same = {frame for frame, task in after["later_tasks"].items() if now.get(frame) == task}
+        former["later_tasks"] = now | {frame: before["later_tasks"][frame] for frame in same}
+    return structs.replace(stored, **former)
 
 
 def differences(before: Judged, after: Judged) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,26 +1,43 @@
 """Changes that people make to sessions."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, Struct
 from teleop_runtime.postgres.erasing import lacking_session
 from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_schema.errors import SessionArchived
 
 from teleop_telemetry.tables.lost_copies import archived_copy, take_again
+from teleop_telemetry.tables.told import stripped, stripped_all
 from teleop_telemetry.tables.views import SessionChange
 
 # Waits for one row, to which its robot may be writing.
 EDIT_TIMEOUT_S = 10.0
 
-CHANGE_SESSION = """
-UPDATE teleop_session
-   SET task = CASE WHEN $2 THEN $3 ELSE task END,
-       tags = CASE WHEN $4 THEN $5::text[] ELSE tags END,
-       note = CASE WHEN $6 THEN $7 ELSE note END,
-       operator = CASE WHEN $8 THEN $9 ELSE operator END
- WHERE id = $1 AND deleted_at IS NULL RETURNING id
+# Of one session, the newest ones; the archive keeps them all in one document.
+MAX_KEPT = 200
+
+TO_CHANGE = """
+SELECT task, tags, note, operator FROM teleop_session WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE
 """
+# Its note in the store is written again: a new database may find the session by that alone.
+CHANGE_SESSION = """
+UPDATE teleop_session SET task = $2, tags = $3, note = $4, operator = $5, noted_at = NULL WHERE id = $1
+"""
+NOTE = """
+INSERT INTO session_change (session_id, revision, changed_by, before, after)
+SELECT $1, coalesce(max(revision), 0) + 1, $2, $3::jsonb, $4::jsonb FROM session_change WHERE session_id = $1
+RETURNING revision
+"""
+FORGET = "DELETE FROM session_change WHERE session_id = $1 AND revision <= $2"
+HISTORY = """
+SELECT to_jsonb(c) - 'session_id' FROM session_change c
+ WHERE session_id = $1 ORDER BY revision DESC LIMIT $2
+"""
+IS_SESSION = "SELECT EXISTS (SELECT FROM teleop_session WHERE id = $1 AND deleted_at IS NULL)"
 
 DELETE_SESSION = """
 UPDATE teleop_session SET deleted_at = now() WHERE id = $1 AND deleted_at IS NULL RETURNING id
@@ -55,6 +72,23 @@ RETURNING end_frame - first_frame AS frames
 """
 
 
+class SessionHistory(Struct, kw_only=True):
+    """One change that somebody made of a session.
+
+    revision    counts the changes, from 1
+    changed_at  when, by the server's clock
+    changed_by  the name of who made it
+    before      what was changed, with what it was
+    after       the same, with what it became
+    """
+
+    revision: int
+    changed_at: datetime
+    changed_by: str
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
 class SessionEdits:
     """Writes a person's changes; each call is one transaction."""
 
@@ -63,20 +97,30 @@ class SessionEdits:
         self._pool = pool
         self._edited = edited
 
-    async def change_session(self, session_id: int, change: SessionChange) -> None:
+    async def change_session(self, session_id: int, change: SessionChange, by: str) -> None:
         """Raises SessionNotFound, SessionErased."""
-        async with connected(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
-            changed = await connection.fetchval(
-                CHANGE_SESSION,
-                session_id,
-                *(change.task is not UNSET, change.task or None),
-                *(change.tags is not UNSET, change.tags or []),
-                *(change.note is not UNSET, change.note or None),
-                *(change.operator is not UNSET, change.operator or None),
-            )
-            if changed is None:
+        async with transaction(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
+            row = await connection.fetchrow(TO_CHANGE, session_id)
+            if row is None:
                 raise await lacking_session(connection, session_id)
+            stored = dict(row)
+            told = _changed(stored, change)
+            names = [name for name in stored if told[name] != stored[name]]
+            if not names:
+                return
+            await connection.execute(CHANGE_SESSION, session_id, *told.values())
+            before, after = (_json({name: each[name] for name in names}) for each in (stored, told))
+            revision = await connection.fetchval(NOTE, session_id, by, before, after)
+            await connection.execute(FORGET, session_id, revision - MAX_KEPT)
         await self._tell(session_id)
+
+    async def history(self, session_id: int) -> list[SessionHistory]:
+        """What people changed, newest first, at most MAX_KEPT; raises SessionNotFound, SessionErased."""
+        async with connected(self._pool, timeout_s=EDIT_TIMEOUT_S) as connection:
+            if not await connection.fetchval(IS_SESSION, session_id):
+                raise await lacking_session(connection, session_id)
+            rows = await connection.fetch(HISTORY, session_id, MAX_KEPT)
+        return [msgspec.json.decode(row[0], type=SessionHistory) for row in rows]
 
     async def delete_session(self, session_id: int) -> None:
         """Hide a session; raises SessionNotFound, also if it is deleted already, and SessionErased."""
@@ -106,3 +150,18 @@ class SessionEdits:
     async def _tell(self, session_id: int) -> None:
         if self._edited is not None:
             await self._edited(session_id)
+
+
+def _changed(stored: Mapping[str, Any], change: SessionChange) -> dict[str, Any]:
+    """The columns of `stored`, in their order, as they are after the change."""
+    told = dict(stored)
+    for name in ("task", "note", "operator"):
+        if (value := getattr(change, name)) is not UNSET:
+            told[name] = stripped(value)
+    if change.tags is not UNSET:
+        told["tags"] = stripped_all(change.tags)
+    return told
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -13,7 +13,7 @@ from teleop_schema.errors import BadInput, BadRobotId, SessionArchived, SessionE
 from teleop_schema.identifiers import MAX_ID, RobotId, check_robot_id
 
 from teleop_telemetry.reading.addresses import session_id_of
-from teleop_telemetry.reading.session_edits import SessionEdits
+from teleop_telemetry.reading.session_edits import SessionEdits, SessionHistory
 from teleop_telemetry.reading.session_queries import SessionQueries
 from teleop_telemetry.tables.views import (
     Ledger,
@@ -101,8 +101,14 @@ async def change_session(request: Request) -> Response:
     """Change task, tags, note or operator of a session."""
     change = await read_body(request, SessionChange)
     edits: SessionEdits = request.state.session_edits
-    await edits.change_session(session_id_of(request), change)
+    await edits.change_session(session_id_of(request), change, caller_of(request).name)
     return await get_session(request)
+
+
+async def get_session_history(request: Request) -> Response:
+    """What people changed of a session, newest first: the latest 200 changes."""
+    edits: SessionEdits = request.state.session_edits
+    return JsonResponse(await edits.history(session_id_of(request)))
 
 
 async def delete_session(request: Request) -> Response:
@@ -198,6 +204,14 @@ OPERATIONS = (
         delete_session,
         needs="operate",
         status=204,
+        errors=[SessionNotFound, SessionErased],
+    ),
+    Operation(
+        "GET",
+        "/sessions/{session_id:int}/history",
+        get_session_history,
+        needs="read",
+        answer=list[SessionHistory],
         errors=[SessionNotFound, SessionErased],
     ),
     Operation(

@@ -70,8 +70,8 @@ class RobotConnection(Protocol):
 async def log_telemetry(websocket: WebSocket) -> None:
     """Store one robot's frames, acknowledging them after their commit.
 
-    With subprotocol `lerobot.telemetry.v1.3` (or `v1.2`, `v1.1`, `v1`) in acknowledged mode, without in plain
-    mode: docs/telemetry-protocol.md.
+    With subprotocol `lerobot.telemetry.v1.4` (or `v1.3`, `v1.2`, `v1.1`, `v1`) in acknowledged mode, without
+    in plain mode: docs/telemetry-protocol.md.
     Errors are told in an `error` message, then as the close code of the error's class; the handshake of a bad
     address is refused over HTTP.
     """

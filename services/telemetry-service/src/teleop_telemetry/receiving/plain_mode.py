@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from starlette.websockets import WebSocket
 from teleop_runtime.logs import get_logger
 from teleop_runtime.serving.problems import as_message
@@ -21,7 +21,7 @@ from teleop_schema.errors import BackendError, BadMessage, ProtocolViolation
 from teleop_schema.limits import Limits
 from teleop_schema.messages import SUBPROTOCOL, Welcome
 from teleop_schema.plain import decoding_plain
-from teleop_schema.session import Fps, SessionDescription, Text
+from teleop_schema.session import Fps, Operator, SessionDescription, Text
 
 from teleop_telemetry import metrics
 from teleop_telemetry.frames.block import FrameBlock
@@ -58,11 +58,13 @@ class PlainQuery(Struct, forbid_unknown_fields=True):
     fps         declared rate of the frames, Hz
     task        what the robot does, in words
     robot_type  kind of the robot, as LeRobot names it
+    operator    who drives it
     """
 
     fps: Fps = 60.0
     task: Text | None = None
     robot_type: Text = "unknown"
+    operator: Operator | UnsetType = UNSET
 
 
 class PlainConnection:
@@ -198,6 +200,7 @@ class PlainConnection:
     async def _open(self, session: PlainSession, started_us: int) -> None:
         description = SessionDescription(
             robot_type=self._query.robot_type,
+            operator=self._query.operator,
             fps=self._query.fps,
             state_names=session.state_names,
             action_names=session.action_names,

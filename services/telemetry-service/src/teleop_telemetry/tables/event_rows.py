@@ -10,35 +10,77 @@ from teleop_schema.messages import Event
 
 from teleop_telemetry.tables.views import MAX_PAUSES, EpisodeView
 
-# A start that is told again, after a reconnect, must not undo what a person has changed since.
+# A start that is told again, after a reconnect, must not undo what a person has changed since. But if
+# somebody has judged the whole of a session whose robot comes back, these are its episodes.
 START_EPISODES = """
-INSERT INTO episode (session_id, episode_index, start_frame, task)
-SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[])
-ON CONFLICT (session_id, episode_index) DO NOTHING
+INSERT INTO episode AS e (session_id, episode_index, start_frame, task, end_told)
+SELECT DISTINCT ON (session_id, episode_index) session_id, episode_index, first_frame, nullif(task, ''), false
+  FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[]) WITH ORDINALITY
+       AS told(session_id, episode_index, first_frame, task, number)
+ ORDER BY session_id, episode_index, number
+ON CONFLICT (session_id, episode_index) DO UPDATE
+   SET start_frame = EXCLUDED.start_frame, end_frame = NULL, whole = NULL
+ WHERE e.whole
+"""
+
+# Counted, so that whoever judges by what was told before learns of it.
+NEXT_REVISION = """
+greatest(e.told_revision, (SELECT max(c.revision) FROM episode_change c
+                            WHERE c.session_id = e.session_id AND c.episode_index = e.episode_index), 0) + 1
 """
 
 # The first value stays, so that a robot's resend does not undo a task that a person has set since.
-CHANGE_TASKS = """
+CHANGE_TASKS = f"""
 UPDATE episode e
-   SET later_tasks = told.tasks || coalesce(e.later_tasks, '{}')
-  FROM (SELECT session_id, episode_index, jsonb_object_agg(frame_index, task) AS tasks
+   SET later_tasks = told.tasks || coalesce(e.later_tasks, '{{}}'), told_revision = {NEXT_REVISION}
+  FROM (SELECT session_id, episode_index, jsonb_object_agg(frame_index, nullif(task, '')) AS tasks
           FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[])
                AS each(session_id, episode_index, frame_index, task)
          GROUP BY session_id, episode_index) AS told
  WHERE e.session_id = told.session_id AND e.episode_index = told.episode_index
+   AND e.later_tasks IS DISTINCT FROM told.tasks || coalesce(e.later_tasks, '{{}}')
+"""  # noqa: S608
+
+# A person's word about where it ends, as long as nobody has taken it back.
+TRIMMED = """
+EXISTS (SELECT FROM episode_change c
+         WHERE c.session_id = e.session_id AND c.episode_index = e.episode_index AND c.undoes IS NULL
+           AND c.after->'end_frame' = to_jsonb(e.end_frame))
 """
 
-# An episode keeps its end, so that a robot's resend does not undo what a person has trimmed since. What a
-# person judged while it was recorded stays, unless the robot tells otherwise at its end.
-END_EPISODES = """
+# Told once: a robot's resend does not undo what a person has said since. Before that, it may have ended where
+# its session was interrupted, or a person may have trimmed it, which stays. What a person judged while it was
+# recorded stays, unless the robot tells otherwise at its end. The end that was told is what people go back to
+# when they take their trimming back.
+END_EPISODES = f"""
+WITH told AS (
+    SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[])
+                  AS told(session_id, episode_index, frame_index, task, outcome, note)
+), taken_back AS (
+    UPDATE episode_change c
+       SET before = c.before || jsonb_build_object('end_frame', greatest(told.frame_index, e.start_frame))
+      FROM told JOIN episode e USING (session_id, episode_index)
+     WHERE c.session_id = e.session_id AND c.episode_index = e.episode_index AND e.end_told IS FALSE
+       AND c.before->'end_frame' = (SELECT first.before->'end_frame' FROM episode_change first
+                                     WHERE first.session_id = c.session_id
+                                       AND first.episode_index = c.episode_index
+                                       AND first.before ? 'end_frame'
+                                     ORDER BY first.revision LIMIT 1)
+)
 UPDATE episode e
-   SET end_frame = greatest(told.frame_index, e.start_frame), outcome = coalesce(told.outcome, e.outcome),
+   SET end_frame = CASE WHEN {TRIMMED} THEN e.end_frame ELSE greatest(told.frame_index, e.start_frame) END,
+       end_told = true, cut_off = NULL,
+       outcome = coalesce(told.outcome, e.outcome),
        reason = CASE WHEN coalesce(told.outcome, e.outcome) = e.outcome THEN e.reason END,
-       task = coalesce(told.task, e.task), note = coalesce(told.note, e.note)
-  FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[])
-       AS told(session_id, episode_index, frame_index, task, outcome, note)
- WHERE e.session_id = told.session_id AND e.episode_index = told.episode_index AND e.end_frame IS NULL
-"""
+       task = coalesce(nullif(told.task, ''), e.task), note = coalesce(nullif(told.note, ''), e.note),
+       told_revision = CASE WHEN told.outcome <> coalesce(e.outcome, '')
+                              OR nullif(told.task, '') <> coalesce(e.task, '')
+                              OR nullif(told.note, '') <> coalesce(e.note, '')
+                            THEN {NEXT_REVISION} ELSE e.told_revision END
+  FROM told
+ WHERE e.session_id = told.session_id AND e.episode_index = told.episode_index
+   AND (e.end_told IS FALSE OR e.end_told IS NULL AND e.end_frame IS NULL)
+"""  # noqa: S608
 
 STORE_PAUSES = """
 INSERT INTO episode_pause (session_id, first_frame, end_frame, episode_index)
@@ -100,18 +142,30 @@ SELECT to_jsonb(c) - 'session_id' FROM session_column c WHERE session_id = $1 OR
 READ_EPISODES = """
 SELECT to_jsonb(e) - 'session_id' || to_jsonb(paused)
   FROM episode_overview e,
-       episode_pauses(e.session_id, e.episode_index, e.start_frame, e.end_frame, $3) AS paused
- WHERE session_id = $1 AND ($2::int IS NULL OR episode_index = $2) ORDER BY episode_index
+       episode_pauses(e.session_id, e.episode_index, e.start_frame, e.end_frame, $2) AS paused
+ WHERE session_id = $1 ORDER BY episode_index
 """
 
-# Never before its start, and where a pause lasts, before the pause: nobody saved what followed.
-CLOSE_EPISODES = """
-UPDATE episode e
-   SET end_frame = greatest(e.start_frame, least($2, told.paused_from)), cut_off = $3
-  FROM episode_overview told
- WHERE e.session_id = $1 AND e.end_frame IS NULL
-   AND told.session_id = e.session_id AND told.episode_index = e.episode_index
+READ_EPISODE = """
+SELECT to_jsonb(e) - 'session_id' || to_jsonb(paused)
+  FROM every_episode e,
+       episode_pauses(e.session_id, e.episode_index, e.start_frame, e.end_frame, $3) AS paused
+ WHERE session_id = $1 AND episode_index = $2
 """
+
+# Never before its start, and where a pause lasts, before the pause: nobody saved what followed. A session
+# that was interrupted and then went on has closed its last episode before.
+CLOSE_EPISODES = f"""
+UPDATE episode e
+   SET end_frame = greatest(e.start_frame, least($2, told.paused_from)), cut_off = $3 AND e.whole IS NOT TRUE
+  FROM episode_overview told
+ WHERE e.session_id = $1
+   AND (e.end_frame IS NULL
+        OR (e.whole OR e.cut_off AND e.end_told IS FALSE)
+           AND NOT {TRIMMED}
+           AND NOT EXISTS (SELECT FROM episode n WHERE n.session_id = $1 AND n.start_frame > e.start_frame))
+   AND told.session_id = e.session_id AND told.episode_index = e.episode_index
+"""  # noqa: S608
 
 
 async def close_episodes(connection: Connection, session_id: int, frames: int, *, interrupted: bool) -> None:
@@ -126,12 +180,16 @@ async def read_columns(connection: Connection, session_id: int) -> list[Column]:
     return [msgspec.json.decode(row[0], type=Column) for row in rows]
 
 
-async def read_episodes(
-    connection: Connection, session_id: int, episode_index: int | None = None
-) -> list[EpisodeView]:
-    """The session's episodes, or the one of that number, in order."""
-    rows = await connection.fetch(READ_EPISODES, session_id, episode_index, MAX_PAUSES)
+async def read_episodes(connection: Connection, session_id: int) -> list[EpisodeView]:
+    """The episodes that the session's robot has told, in order."""
+    rows = await connection.fetch(READ_EPISODES, session_id, MAX_PAUSES)
     return [msgspec.json.decode(row[0], type=EpisodeView) for row in rows]
+
+
+async def read_episode(connection: Connection, session_id: int, episode_index: int) -> EpisodeView | None:
+    """The session's episode of that number; 0 is all of an ended session whose robot told none."""
+    told = await connection.fetchval(READ_EPISODE, session_id, episode_index, MAX_PAUSES)
+    return None if told is None else msgspec.json.decode(told, type=EpisodeView)
 
 
 async def store_events(connection: Connection, events: Sequence[tuple[int, Event]]) -> None:

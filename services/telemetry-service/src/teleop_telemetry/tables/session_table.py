@@ -11,6 +11,7 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
+from msgspec import UNSET
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.erasing import check_stream
 from teleop_runtime.postgres.pool import Connection, Pool, connected, transaction
@@ -35,6 +36,7 @@ from teleop_telemetry.tables.lost_copies import OTHER_BYTES, Copied, archived_co
 from teleop_telemetry.tables.numbers import SessionNumbers
 from teleop_telemetry.tables.refusals import Refusal
 from teleop_telemetry.tables.session_notes import note_session
+from teleop_telemetry.tables.told import stripped
 
 log = get_logger(__name__)
 
@@ -55,18 +57,24 @@ ON CONFLICT (robot_id) DO UPDATE SET robot_type = $2, last_seen_at = now()
 # Two connections may open one stream at once: the second one finds no row here, and takes over.
 CREATE = """
 INSERT INTO teleop_session (id, stream_id, robot_id, robot_type, start_time, fps, task, state_names,
-                            action_names, cameras, host, delivery, secret_sha256, untold_times)
+                            action_names, cameras, host, operator, delivery, secret_sha256, untold_times)
 OVERRIDING SYSTEM VALUE
-VALUES ($13, $1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10::jsonb, $11, $12, 0)
+VALUES ($14, $1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10::jsonb, $11, $12, $13, 0)
 ON CONFLICT (stream_id) DO NOTHING
 RETURNING id, epoch, next_frame_index
 """
 
 FIND = "SELECT robot_id, state_names, action_names, secret_sha256 FROM teleop_session WHERE stream_id = $1"
 
-# The first one with a secret is the owner: older robots and servers knew none.
+# The first one with a secret is the owner: older robots and servers knew none, nor operators.
+# A person may have said since who that was.
 TAKE_OVER = """
-UPDATE teleop_session SET epoch = epoch + 1, secret_sha256 = coalesce(secret_sha256, $2) WHERE stream_id = $1
+UPDATE teleop_session s
+   SET epoch = epoch + 1, secret_sha256 = coalesce(secret_sha256, $2),
+       operator = CASE WHEN NOT EXISTS (SELECT FROM session_change c
+                                         WHERE c.session_id = s.id AND c.after ? 'operator')
+                       THEN coalesce(operator, $3) ELSE operator END
+ WHERE stream_id = $1
 RETURNING id, epoch, next_frame_index, robot_id, state_names, action_names, secret_sha256
 """
 
@@ -103,6 +111,7 @@ INTERRUPT_ABANDONED = """
 UPDATE teleop_session SET status = 'interrupted', end_time = coalesce(last_frame_time, start_time)
  WHERE delivery = 'best_effort' AND status = 'recording'
    AND coalesce(last_commit_at, start_time) < now() - $1::interval
+RETURNING id, next_frame_index
 """
 
 
@@ -213,8 +222,9 @@ class SessionTable:
 
     async def interrupt_abandoned(self, after_s: float) -> None:
         """Mark plain sessions as interrupted that have been silent for `after_s`."""
-        async with connected(self._pool, timeout_s=FINISH_TIMEOUT_S) as connection:
-            await connection.execute(INTERRUPT_ABANDONED, timedelta(seconds=after_s))
+        async with transaction(self._pool, timeout_s=FINISH_TIMEOUT_S) as connection:
+            for session_id, frames in await connection.fetch(INTERRUPT_ABANDONED, timedelta(seconds=after_s)):
+                await close_episodes(connection, session_id, frames, interrupted=True)
 
     async def interrupt(self, session_id: int) -> None:
         """End a session that has been silent for SILENT_FOR, whose robot will not end it; raises Conflict.
@@ -270,7 +280,7 @@ class SessionTable:
             # While this waits for the row, whoever holds it may be a process that hangs.
             ending = asyncio.create_task(self._end_blockers(connection.get_server_pid()))
             try:
-                row = await connection.fetchrow(TAKE_OVER, stream, secret_sha256)
+                row = await connection.fetchrow(TAKE_OVER, stream, secret_sha256, _operator(session))
             finally:
                 ending.cancel()
                 await asyncio.gather(ending, return_exceptions=True)
@@ -359,4 +369,9 @@ def _session_values(robot_id: str, session: SessionDescription) -> tuple[Any, ..
         list(session.action_names),
         msgspec.json.encode(session.cameras).decode(),
         msgspec.json.encode(session.host).decode(),
+        _operator(session),
     )
+
+
+def _operator(session: SessionDescription) -> str | None:
+    return None if session.operator is UNSET else stripped(session.operator)

@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from teleop_schema.columns import Column
 from teleop_schema.messages import Index
 from teleop_schema.plain import Value
-from teleop_schema.session import Text
+from teleop_schema.session import Operator, Text
 
 # They are shown side by side.
 MAX_TAGS = 100
@@ -118,7 +118,7 @@ class EpisodeView(Struct, kw_only=True):
     operator
             who drove, as told of the episode, or else of its session
     revision
-            how often people have changed it
+            how often it was changed: by people, and by its robot, which tells a task, an outcome or a note
     """
 
     episode_index: int
@@ -232,7 +232,7 @@ class SessionChange(Struct, forbid_unknown_fields=True):
     task: Text | UnsetType | None = UNSET
     tags: Annotated[list[Text], Meta(max_length=MAX_TAGS)] | UnsetType = UNSET
     note: Text | UnsetType | None = UNSET
-    operator: Text | UnsetType | None = UNSET
+    operator: Operator | UnsetType | None = UNSET
 
 
 class EpisodeChange(Struct, forbid_unknown_fields=True):
@@ -253,7 +253,7 @@ class EpisodeChange(Struct, forbid_unknown_fields=True):
     quality: Annotated[int, Meta(ge=1, le=5)] | UnsetType | None = UNSET
     note: Text | UnsetType | None = UNSET
     tags: Annotated[list[Tag], Meta(max_length=MAX_EPISODE_TAGS)] | UnsetType = UNSET
-    operator: Text | UnsetType | None = UNSET
+    operator: Operator | UnsetType | None = UNSET
     revision: Index | UnsetType = UNSET
     start_frame: Index | UnsetType = UNSET
     end_frame: Index | UnsetType = UNSET
