@@ -6,7 +6,7 @@ GRANT SELECT ON alembic_version TO telemetry, ingest, export;
 
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON robot, teleop_session, teleop_frame, frame_gap, refused_frames, episode, episode_change,
-       episode_pause, outcome_reason, session_mark,
+       episode_look, episode_flag, flag_threshold, episode_pause, outcome_reason, session_mark,
        session_column, session_archive, session_account, session_change
     TO telemetry;
 GRANT UPDATE ON installation TO telemetry;

@@ -17,6 +17,7 @@ NAMES = (
     "ingest",
     "fleet",
     "fairness",
+    "flags",
     "upload",
     "backup",
     "export",

@@ -66,6 +66,9 @@ EXPECTED = {
     "GET /sessions/{session_id}/episodes/{episode_index}/history": READ,
     "GET /sessions/{session_id}/history": READ,
     "GET /episodes": READ,
+    "GET /sessions/{session_id}/episodes/{episode_index}/flags": READ,
+    "GET /flags": EACH_ITS_OWN,
+    "PUT /flags/{flag}": ADMIN,
     "GET /outcome-reasons": EACH_ITS_OWN,
     "PUT /outcome-reasons/{reason}": ADMIN,
     "DELETE /outcome-reasons/{reason}": ADMIN,
@@ -260,7 +263,7 @@ def request_for(route: str, about: Recorded) -> dict[str, object]:
     method, _, path = route.partition(" ")
     named = {"name": "user/name", "path": "meta/info.json", "episode_index": 0, "token_id": 10**6}
     named |= {"person": "anna", "pool": "arms", "code": "K7QF-2M9P", "erasure_id": 1, "reason": "late"}
-    named |= {"file": "index.js", "webhook_id": 10**6}
+    named |= {"file": "index.js", "webhook_id": 10**6, "flag": "jerk"}
     request: dict[str, object] = {"method": method, "url": path.format(**vars(about), **named)}
     file = {
         "kind": "dataset",

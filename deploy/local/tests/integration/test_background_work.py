@@ -35,6 +35,7 @@ ALL = {
     "erasing of exports",
     "erasing of files",
     "erasing of sessions",
+    "flags of episodes",
     "length of the queue",
     "look for lost archives",
     "look for revoked tokens",

@@ -286,6 +286,7 @@ REQUESTS = {
         "/sessions/1/episodes/0/undo",
         {"json": {}},
     ),
+    ("PUT", "/flags/{flag}"): ("/flags/jerk", {"json": {"threshold": 5}}),
     ("PUT", "/outcome-reasons/{reason}"): (
         "/outcome-reasons/late",
         {"json": {"outcome": "failure", "meaning": "It came too late"}},
@@ -312,7 +313,7 @@ REQUESTS = {
 IN_ADDRESSES = {"robot_id": "robot_A", "name": "ds", "upload_id": UUID(int=1), "export_id": 1}
 IN_ADDRESSES |= {"path": "x.json", "session_id": 1, "video_id": 1, "episode_index": 0, "token_id": 1}
 IN_ADDRESSES |= {"person": "anna", "pool": "arms", "code": "K7QF-2M9P", "erasure_id": 1}
-IN_ADDRESSES |= {"reason": "late", "webhook_id": 1}
+IN_ADDRESSES |= {"reason": "late", "webhook_id": 1, "flag": "jerk"}
 
 # Tags of addresses that ask no database, and single ones.
 WITHOUT_DATABASE = {"server", "ws", "authority", "me", "console"}

@@ -24,6 +24,7 @@ from teleop_telemetry.access.quota_endpoints import NewQuota
 from teleop_telemetry.access.views import Joining, NewToken
 from teleop_telemetry.erasing.views import NewErasure
 from teleop_telemetry.library.episode_edits import Undo
+from teleop_telemetry.library.flag_endpoints import NewThreshold
 from teleop_telemetry.library.reason_table import NewReason
 from teleop_telemetry.tables.views import EpisodeChange, SessionChange
 from teleop_video_ingest.api.forms import DatasetForm, VideoForm
@@ -41,6 +42,7 @@ BODIES = {
         SessionChange,
         EpisodeChange,
         NewReason,
+        NewThreshold,
         Undo,
         FilePlan,
         Held,

@@ -43,6 +43,7 @@ from teleop_telemetry.erasing import endpoints as erasing_endpoints
 from teleop_telemetry.erasing.erasure_table import ErasureTable
 from teleop_telemetry.erasing.share import SessionEraser
 from teleop_telemetry.library import endpoints as library_endpoints
+from teleop_telemetry.library import flag_endpoints
 from teleop_telemetry.library.episode_edits import EpisodeEdits
 from teleop_telemetry.library.reason_table import ReasonTable
 from teleop_telemetry.reading import frame_endpoints, session_endpoints
@@ -54,6 +55,9 @@ from teleop_telemetry.receiving.batcher import LANES, Batcher
 from teleop_telemetry.receiving.connections import Connections
 from teleop_telemetry.receiving.log_endpoint import TELEMETRY
 from teleop_telemetry.settings import TelemetrySettings
+from teleop_telemetry.suspicion.looking import LOOK_EVERY_S as FLAGS_EVERY_S
+from teleop_telemetry.suspicion.looking import Looking
+from teleop_telemetry.suspicion.threshold_table import ThresholdTable
 from teleop_telemetry.tables.frame_table import FrameTable
 from teleop_telemetry.tables.robot_quota import QuotaTable
 from teleop_telemetry.tables.session_notes import NOTE_EVERY_S, note_all_sessions
@@ -92,6 +96,7 @@ def telemetry_part(
         operations=[
             *session_endpoints.OPERATIONS,
             *library_endpoints.OPERATIONS,
+            *flag_endpoints.OPERATIONS,
             *frame_endpoints.OPERATIONS,
             *access_endpoints.OPERATIONS,
             *quota_endpoints.OPERATIONS,
@@ -102,7 +107,8 @@ def telemetry_part(
         websockets=[TELEMETRY],
         lifespan=partial(_running, database_url, store_url, retention_days, authority, robot_quota_bytes),
         described=Described(
-            TAGS | library_endpoints.TAGS, NAMES | fleet_endpoints.NAMES | library_endpoints.NAMES
+            TAGS | library_endpoints.TAGS | flag_endpoints.TAGS,
+            NAMES | fleet_endpoints.NAMES | library_endpoints.NAMES | flag_endpoints.NAMES,
         ),
     )
 
@@ -137,6 +143,9 @@ async def _running(
             _look_after_store(background, pool, files, edits)
         if files is not None and retention_days:
             await _archive(background, stack, database_url, files, timedelta(days=retention_days))
+        archive = None if files is None else ArchiveReader(pool, files)
+        looking = Looking(pool, database_url, archive)
+        background.every(FLAGS_EVERY_S, "flags of episodes", looking.once)
         edited = None if edits is None else edits.note_at_once
         yield Running(
             state={
@@ -147,9 +156,10 @@ async def _running(
                 "session_edits": SessionEdits(pool, edited),
                 "episode_edits": EpisodeEdits(pool, edited),
                 "reason_table": ReasonTable(pool),
+                "threshold_table": ThresholdTable(pool),
                 "library_pool": pool,
                 "frame_readers": Turns(MAX_FRAME_READERS, each=MAX_READERS_OF_ONE),
-                "archive": None if files is None else ArchiveReader(pool, files),
+                "archive": archive,
                 "database_url": database_url,
                 "erasure_table": ErasureTable(pool),
                 **_access_state(pool, authority, robot_quota_bytes),

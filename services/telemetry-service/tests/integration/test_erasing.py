@@ -29,6 +29,7 @@ OTHERS_DONE = "UPDATE erasure_share SET done_at = now() WHERE service <> 'teleme
 TABLES = (
     "teleop_frame", "frame_gap", "refused_frames", "episode", "episode_pause", "session_mark",
     "session_column", "session_account", "session_archive", "episode_change", "session_change",
+    "episode_look", "episode_flag",
 )  # fmt: skip
 JUDGED = """
 INSERT INTO episode_change (session_id, episode_index, revision, changed_by, before, after)
@@ -259,7 +260,11 @@ async def test_a_statement_that_fails_is_tried_again(pool, store, database):
         await erasing(pool, store).once()
     share = await share_of(database, erasure, SERVICE)
     assert "injected" in share["problem"]
-    assert await rows_of(database, session) == {"episode": 1, "teleop_session": 1}
+    assert await rows_of(database, session) == {
+        "episode": 1,
+        "episode_look": 1,
+        "teleop_session": 1,
+    }
     await database.connection.execute("DROP TRIGGER refuse ON episode")
     await erasing(pool, store).once()
     share = await share_of(database, erasure, SERVICE)

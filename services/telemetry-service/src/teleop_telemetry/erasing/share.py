@@ -37,7 +37,8 @@ SELECT frames_sha256, about_sha256,
   FROM session_archive a WHERE session_id = $1
 """
 
-# What people know it by in the account of an erasure, and the statement that removes it.
+# What people know it by in the account of an erasure, and the statement that removes it. With an episode goes
+# what the services have worked out about it: looks and flags.
 BELONGINGS = {
     "changes": "DELETE FROM episode_change WHERE session_id = $1",
     "session_changes": "DELETE FROM session_change WHERE session_id = $1",

@@ -55,7 +55,7 @@ async def find_episodes(request: Request) -> Response:
 async def get_episode(request: Request) -> Response:
     """One episode."""
     edits: EpisodeEdits = request.state.episode_edits
-    return JsonResponse(await edits.episode(session_id_of(request), _index_of(request)))
+    return JsonResponse(await edits.episode(session_id_of(request), index_of(request)))
 
 
 async def change_episode(request: Request) -> Response:
@@ -65,7 +65,7 @@ async def change_episode(request: Request) -> Response:
     """
     change = await read_body(request, EpisodeChange)
     edits: EpisodeEdits = request.state.episode_edits
-    session_id, episode_index = session_id_of(request), _index_of(request)
+    session_id, episode_index = session_id_of(request), index_of(request)
     return JsonResponse(await edits.change(session_id, episode_index, change, caller_of(request).name))
 
 
@@ -73,14 +73,14 @@ async def undo_change(request: Request) -> Response:
     """Take back the newest change of an episode that is not taken back yet; again: the one before it."""
     undo = await read_body(request, Undo)
     edits: EpisodeEdits = request.state.episode_edits
-    session_id, episode_index = session_id_of(request), _index_of(request)
+    session_id, episode_index = session_id_of(request), index_of(request)
     return JsonResponse(await edits.undo(session_id, episode_index, undo, caller_of(request).name))
 
 
 async def get_history(request: Request) -> Response:
     """What people changed of an episode, newest first: the latest 200 changes."""
     edits: EpisodeEdits = request.state.episode_edits
-    return JsonResponse(await edits.history(session_id_of(request), _index_of(request)))
+    return JsonResponse(await edits.history(session_id_of(request), index_of(request)))
 
 
 async def list_reasons(request: Request) -> Response:
@@ -111,7 +111,8 @@ async def remove_reason(request: Request) -> Response:
     return Response(status_code=204)
 
 
-def _index_of(request: Request) -> int:
+def index_of(request: Request) -> int:
+    """The episode's number in the address; raises NotFound."""
     index: int = request.path_params["episode_index"]
     if index >= 2**31:
         raise NotFound(f"there is no episode {index}", field="episode_index")

@@ -9,17 +9,20 @@ from teleop_runtime.postgres.pool import Pool, connected
 from teleop_schema.errors import BadInput
 from teleop_schema.identifiers import MAX_ID, RobotId
 
+from teleop_telemetry.suspicion.catalogue import FlagName
 from teleop_telemetry.tables.told import stripped
 from teleop_telemetry.tables.views import MAX_PAUSES, EpisodeView, Status
 
 TIMEOUT_S = 60.0
 UNLABELLED = "unlabelled"
+CURSOR = r"^([0-9]{1,6}-)?[0-9]{1,18}-[0-9]{1,10}$(?!\n)"
 
 # Whoever has never had the task, by its own row, is not asked for its tasks one by one, which among a hundred
 # thousand takes seconds. CASE keeps this order; the planner would not.
 PAGE = """
-SELECT e.*, s.robot_id, s.robot_type, s.fps, s.status, s.start_time
+SELECT e.*, s.robot_id, s.robot_type, s.fps, s.status, s.start_time, l.suspicion AS hundredths
   FROM {source} e JOIN teleop_session s ON s.id = e.session_id
+  LEFT JOIN episode_look l ON l.session_id = e.session_id AND l.episode_index = e.episode_index
  WHERE s.deleted_at IS NULL
    AND ($2::text IS NULL OR s.robot_id = $2)
    AND ($3::bigint IS NULL OR e.session_id = $3)
@@ -36,20 +39,46 @@ SELECT e.*, s.robot_id, s.robot_type, s.fps, s.status, s.start_time
    AND ($9::int IS NULL OR e.quality >= $9)
    AND ($10::timestamptz IS NULL OR s.start_time >= $10)
    AND ($11::timestamptz IS NULL OR s.start_time < $11)
-   AND ($12::bigint IS NULL OR (e.session_id, e.episode_index) < ($12, $13::int))
- ORDER BY e.session_id DESC, e.episode_index DESC LIMIT $14
+   AND ($12::bigint IS NULL OR $15::int IS NULL OR {after})
+   AND ($16::text IS NULL
+        OR EXISTS (SELECT FROM episode_flag f
+                    WHERE f.session_id = e.session_id AND f.episode_index = e.episode_index AND f.flag = $16))
+ ORDER BY {by} e.session_id DESC, e.episode_index DESC LIMIT $14
 """
 
 # Each kind by its own index, a page of each; then what belongs to the episodes of the page.
-LIST = f"""
-SELECT to_jsonb(e) || to_jsonb(paused)
-  FROM (SELECT * FROM (({PAGE.format(source="episode_overview")})
-                        UNION ALL
-                       ({PAGE.format(source="whole_session")})) AS each
-         ORDER BY session_id DESC, episode_index DESC LIMIT $14) AS e
+LIST = """
+SELECT to_jsonb(e) || to_jsonb(paused) || jsonb_build_object(
+       'suspicion', e.hundredths / 100.0,
+       'flags', (SELECT coalesce(jsonb_agg(DISTINCT f.flag), '[]') FROM episode_flag f
+                  WHERE f.session_id = e.session_id AND f.episode_index = e.episode_index))
+  FROM (SELECT * FROM (({told}) UNION ALL ({whole})) AS e
+         ORDER BY {by} session_id DESC, episode_index DESC LIMIT $14) AS e
  CROSS JOIN LATERAL episode_pauses(e.session_id, e.episode_index, e.start_frame, e.end_frame, $1) AS paused
- ORDER BY e.session_id DESC, e.episode_index DESC
-"""  # noqa: S608
+ ORDER BY {by} e.session_id DESC, e.episode_index DESC
+"""
+
+
+def _list(*, after: str, by: tuple[str, str]) -> str:
+    """The list in one order.
+
+    after  what comes after the last episode of a page
+    by     what it is ordered by before session and episode, of a page and of both kinds together
+    """
+    told, whole = (
+        PAGE.format(source=source, after=after, by=by[0]) for source in ("episode_overview", "whole_session")
+    )
+    return LIST.format(told=told, whole=whole, by=by[1])
+
+
+# Of an episode that nobody has looked at yet, nothing suspicious is known.
+LISTS = {
+    "newest": _list(after="$15 = 0 AND (e.session_id, e.episode_index) < ($12, $13::int)", by=("", "")),
+    "suspicion": _list(
+        after="(coalesce(l.suspicion, 0), e.session_id, e.episode_index) < ($15, $12, $13::int)",
+        by=("coalesce(l.suspicion, 0) DESC,", "coalesce(e.hundredths, 0) DESC,"),
+    ),
+}
 
 
 class EpisodeQuery(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -63,7 +92,9 @@ class EpisodeQuery(Struct, forbid_unknown_fields=True, kw_only=True):
     min_quality  1 to 5; an episode whose quality nobody has judged has none
     since        its session began at this time or later, RFC 3339 with its offset
     until        its session began before this time, RFC 3339 with its offset
-    cursor       `next_cursor` of the page before
+    flag         it has this flag, a name of GET /flags
+    order        newest, or suspicion: the most suspicious first
+    cursor       `next_cursor` of the page before, which had the same order
     limit        episodes of a page
     """
 
@@ -77,7 +108,9 @@ class EpisodeQuery(Struct, forbid_unknown_fields=True, kw_only=True):
     min_quality: Annotated[int, Meta(ge=1, le=5)] | None = None
     since: Annotated[datetime, Meta(tz=True)] | None = None
     until: Annotated[datetime, Meta(tz=True)] | None = None
-    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,18}-[0-9]{1,10}$(?!\n)", examples=["12-3"])] | None = None
+    flag: FlagName | None = None
+    order: Literal["newest", "suspicion"] = "newest"
+    cursor: Annotated[str, Meta(pattern=CURSOR, examples=["12-3"])] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
@@ -87,6 +120,8 @@ class LibraryEpisode(EpisodeView, kw_only=True):
     fps         as its robot declared it
     status      of the session
     start_time  of the session
+    flags       names of its flags
+    suspicion   how many times each flag is beyond its threshold, at most 10, added up; null: not known yet
     """
 
     session_id: int
@@ -95,10 +130,12 @@ class LibraryEpisode(EpisodeView, kw_only=True):
     fps: float
     status: Status
     start_time: datetime
+    flags: list[FlagName]
+    suspicion: float | None
 
 
 class EpisodePage(Struct, kw_only=True):
-    """Episodes, newest session first, and of a session the last first; `next_cursor` asks for more.
+    """Episodes in the order that was asked for, newest first among equals; `next_cursor` asks for more.
 
     episodes  of this page
     """
@@ -109,10 +146,10 @@ class EpisodePage(Struct, kw_only=True):
 
 async def list_episodes(pool: Pool, wanted: EpisodeQuery) -> EpisodePage:
     """A page of the episodes that are wanted; raises BadInput."""
-    session, episode = _after(wanted.cursor) if wanted.cursor else (None, None)
+    suspicion, session, episode = _after(wanted) if wanted.cursor else (0, None, None)
     async with connected(pool, timeout_s=TIMEOUT_S) as connection:
         rows = await connection.fetch(
-            LIST,
+            LISTS[wanted.order],
             MAX_PAUSES,
             wanted.robot_id,
             wanted.session_id,
@@ -127,17 +164,22 @@ async def list_episodes(pool: Pool, wanted: EpisodeQuery) -> EpisodePage:
             session,
             episode,
             wanted.limit + 1,
+            suspicion,
+            wanted.flag,
         )
     episodes = [msgspec.json.decode(row[0], type=LibraryEpisode) for row in rows[: wanted.limit]]
     last = episodes[-1] if len(rows) > wanted.limit else None
-    return EpisodePage(
-        episodes=episodes, next_cursor=None if last is None else f"{last.session_id}-{last.episode_index}"
-    )
+    return EpisodePage(episodes=episodes, next_cursor=None if last is None else _cursor(last, wanted.order))
 
 
-def _after(cursor: str) -> tuple[int, int]:
-    """Session and episode that a page ended with; raises BadInput."""
-    session, episode = map(int, cursor.split("-"))
-    if episode >= 2**31:
-        raise BadInput(f"{cursor!r} is not a cursor of this list", field="cursor")
-    return session, episode
+def _cursor(last: LibraryEpisode, order: str) -> str:
+    where = f"{last.session_id}-{last.episode_index}"
+    return where if order == "newest" else f"{round(100 * (last.suspicion or 0))}-{where}"
+
+
+def _after(wanted: EpisodeQuery) -> tuple[int, int, int]:
+    """Suspicion, in hundredths, session and episode that a page ended with; raises BadInput."""
+    told = [int(number) for number in (wanted.cursor or "").split("-")]
+    if len(told) != (3 if wanted.order == "suspicion" else 2) or told[-1] >= 2**31:
+        raise BadInput(f"{wanted.cursor!r} is not a cursor of this list in this order", field="cursor")
+    return told[0] if len(told) == 3 else 0, told[-2], told[-1]
