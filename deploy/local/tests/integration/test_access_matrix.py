@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -330,23 +332,54 @@ def test_every_address_is_in_the_table(world):
     assert routes_of(world) == set(EXPECTED)
 
 
+# Parts of addresses that can be tried one after the other.
+NUMBERS = ("{session_id}", "{video_id}", "{upload_id}", "{export_id}")
 # What removes something comes last.
 ORDER = sorted(EXPECTED, key=lambda route: (route.startswith("DELETE"), route))
 
 
 @pytest.mark.parametrize("route", ORDER)
 def test_who_gets_in(world, route):
-    """401 without a token, 403 with one that does not do, and anything else for whoever is let in."""
+    """401 without a token, 403 with one that does not do, and anything else for whoever is let in.
+
+    What a number stands for is not there, for those who may touch the data of other robots only.
+    """
     wrong = []
+    hides = any(each in route for each in NUMBERS)
     for about, allowed in zip((world.mine, world.others), EXPECTED[route], strict=True):
         # Whoever is refused goes first: the others may remove what it is about.
         for caller in sorted(CALLERS, key=lambda each: each in allowed):
             status = outcome(world, route, caller, about)
             let_in = status not in (401, 403)
-            refused_as_it_should = status == (401 if caller == "nobody" else 403)
-            if (caller in allowed and not let_in) or (caller not in allowed and not refused_as_it_should):
+            refusal = 401 if caller == "nobody" else 404 if hides and caller in EXPECTED[route][0] else 403
+            if (caller in allowed and not let_in) or (caller not in allowed and status != refusal):
                 wrong.append((caller, about.robot_id, status))
     assert wrong == []
+
+
+def test_what_others_have_looks_as_if_nobody_had_it(world):
+    """In each answer: whoever tries numbers one after the other does not learn which there are."""
+    never = replace(
+        world.others, session_id=10**9, video_id=10**9 + 1, upload_id=str(UUID(int=7)), export_id=10**9 + 2
+    )
+    routes = {route: EXPECTED[route] for route in ORDER if any(number in route for number in NUMBERS)}
+    for route, (mine, others) in {**routes, "POST /exports": ({"trainee"}, set())}.items():
+        for caller in sorted(mine - others):
+            said = [answer_about(world, route, caller, about) for about in (world.others, never)]
+            assert said[0] == said[1], (route, caller)
+            assert said[0][0] == 404
+
+
+def answer_about(world: World, route: str, caller: str, about: Recorded) -> tuple[int, str]:
+    """Status and text of the answer, without what differs between any two."""
+    asked = request_for(route, about)
+    headers = {**asked.pop("headers", {}), **world.headers(caller)}  # type: ignore[dict-item]
+    with httpx.Client(base_url=f"http://{world.address}", timeout=PATIENCE_S) as http:
+        answer = http.request(headers=headers, **asked)  # type: ignore[arg-type]
+    told = answer.text.replace(answer.headers["x-request-id"], "")
+    for number in (about.session_id, about.video_id, about.upload_id, about.export_id):
+        told = re.sub(rf"\b(session|video|upload|export)s? {number}\b", r"\1 N", told)
+    return answer.status_code, told
 
 
 def test_lists_hold_what_the_caller_may_see(world):

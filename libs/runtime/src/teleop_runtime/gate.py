@@ -3,11 +3,11 @@
 `signed_in` does the same for sessions.
 """
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from teleop_schema.errors import Unauthorized
+from teleop_schema.errors import SessionNotFound, Unauthorized
 from teleop_schema.identifiers import MAX_ID
 
 from teleop_runtime.access.principal import Principal
@@ -16,6 +16,7 @@ from teleop_runtime.background import Background
 from teleop_runtime.lasting import Endings, Remembered
 from teleop_runtime.postgres.pool import Pool, connected, open_pool
 from teleop_runtime.serving.app import Running, ServicePart
+from teleop_runtime.serving.guard import Bound
 from teleop_runtime.signed_in import TIMEOUT_S, SessionDirectory
 
 # What is known of a token is remembered for some seconds, so few requests reach the database.
@@ -42,9 +43,9 @@ SELECT t.id, p.robot_ids FROM access_token t JOIN principal p ON p.id = t.princi
 
 # Of an erased session, too: who erased it is for those who could read it.
 ROBOTS_OF_SESSIONS = """
-SELECT robot_id FROM teleop_session WHERE id = ANY($1::bigint[])
+SELECT id, robot_id FROM teleop_session WHERE id = ANY($1::bigint[])
  UNION
-SELECT robot_id FROM erasure e
+SELECT session_id, robot_id FROM erasure e
  WHERE session_id = ANY($1::bigint[]) AND NOT EXISTS (SELECT FROM teleop_session s WHERE s.id = e.session_id)
 """
 
@@ -110,13 +111,17 @@ class TokenDirectory:
 
     async def robots_of_session(self, session_id: int) -> Collection[str]:
         """The robot of a session, also of an erased one; none if there is no such session."""
-        return await self.robots_of_sessions([min(session_id, MAX_ID)])
+        return (await self.robots_of_sessions([session_id])).get(session_id, ())
 
-    async def robots_of_sessions(self, session_ids: Collection[int]) -> Collection[str]:
-        """The robots of those of the sessions that exist, or have been erased."""
+    async def robots_of_sessions(self, session_ids: Collection[int]) -> Mapping[int, Collection[str]]:
+        """The robot of each of the sessions that exists, or has been erased."""
+        possible = [each for each in session_ids if each <= MAX_ID]
         async with connected(self._pool, timeout_s=TIMEOUT_S) as connection:
-            rows = await connection.fetch(ROBOTS_OF_SESSIONS, list(session_ids))
-        return [row["robot_id"] for row in rows]
+            rows = await connection.fetch(ROBOTS_OF_SESSIONS, possible)
+        robots: dict[int, set[str]] = {}
+        for session_id, robot_id in rows:
+            robots.setdefault(session_id, set()).add(robot_id)
+        return robots
 
     async def note(self, principal: Principal, address: str | None, action: str, subject: str) -> None:
         """Keep in the table `audit` what was done."""
@@ -144,7 +149,7 @@ def access_part(database_url: str) -> ServicePart:
                 state={
                     "tokens": directory,
                     "sessions": sessions,
-                    "robots_of_session_id": directory.robots_of_session,
+                    "bound_session_id": Bound(directory.robots_of_session, SessionNotFound.of),
                 },
                 told=background.checks(),
             )

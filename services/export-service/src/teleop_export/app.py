@@ -12,6 +12,7 @@ from teleop_runtime.gate import access_part
 from teleop_runtime.postgres import pool as asyncpg_pool
 from teleop_runtime.postgres.erasing import ERASE_EVERY_S, Erasing
 from teleop_runtime.serving.app import Running, ServicePart, assemble_for
+from teleop_runtime.serving.guard import Bound
 from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.settings import load_settings
 from teleop_runtime.store import open_store
@@ -20,6 +21,7 @@ from teleop_runtime.trouble import FILES_FROZEN, FROZEN
 from teleop_export.api import asking, endpoints, events, push_endpoints
 from teleop_export.api.addresses import NAMES, TAGS
 from teleop_export.api.told import ToldExports
+from teleop_export.errors import ExportNotFound
 from teleop_export.hub.pusher import Pusher
 from teleop_export.hub.settings import HubSettings
 from teleop_export.settings import ExportSettings
@@ -90,7 +92,7 @@ def export_part(
                     state={
                         "exports": exports,
                         "told_exports": ToldExports(exports, folders),
-                        "robots_of_export_id": exports.robots_of,
+                        "bound_export_id": Bound(exports.robots_of, ExportNotFound.of),
                         "export_folders": folders,
                         "export_jobs": jobs,
                         "export_pushes": pushes,

@@ -10,6 +10,17 @@ class ExportNotFound(NotFound):
 
     code, retryable = "export_not_found", False
 
+    @classmethod
+    def of(cls, export_id: int) -> Self:
+        """The error that names the export."""
+        return cls(f"there is no export {export_id}", field="export_id")
+
+
+class ExportErased(Conflict):
+    """The export had frames of a session that an admin has erased for good, and is erased with it."""
+
+    code, status, retryable = "export_erased", 410, False
+
 
 class ExportFilesGone(NotFound):
     """The files of a finished export no longer exist."""

@@ -55,6 +55,14 @@ async def test_every_export_with_frames_of_it_goes(backend, record, database):
     assert await database.value("SELECT count(*) FROM export_push") == 0
     (told,) = await database.fetch("SELECT payload->'data'->>'session_id' AS session FROM webhook_delivery")
     assert told["session"] == str(other)
+    read = ("", "/report.txt", "/events", "/archive", "/files/meta/info.json", f"/compare?with={left['id']}")
+    changed = (("DELETE", ""), ("POST", "/push"), ("POST", "/repeat"))
+    for method, path in (*(("GET", each) for each in read), *changed):
+        body = {"labels": "now"} if path == "/repeat" else {}
+        gone = await backend.http.request(method, f"/exports/{both['id']}{path}", json=body)
+        assert (gone.status_code, gone.json()["code"]) == (410, "export_erased"), path
+        assert f"session {session}, which was erased for good by" in gone.json()["detail"]
+    assert (await backend.http.get(f"/exports/{left['id'] + 1}")).status_code == 404
 
 
 async def test_an_export_that_is_being_made_goes(backend, record, database):
@@ -64,15 +72,16 @@ async def test_an_export_that_is_being_made_goes(backend, record, database):
     await backend.begun(asked["id"])
     await done(database, await ask_session(database, session))
     await backend.leaves_nothing()
-    assert (await backend.http.get(f"/exports/{asked['id']}")).status_code == 404
+    assert (await backend.http.get(f"/exports/{asked['id']}")).status_code == 410
 
 
 async def test_nothing_is_exported_of_it_any_more(backend, record, database):
-    """Not even by a request that had read the session before."""
+    """Not even by a request that had read the session before, and whoever asks hears why."""
     session = await record(60)
     await ask_session(database, session)
-    refused = await backend.ask(session, status=404)
-    assert (refused["code"], refused["field"]) == ("session_not_found", "session_ids")
+    refused = await backend.ask(session, status=410)
+    assert (refused["code"], refused["field"]) == ("session_erased", "session_ids")
+    assert "was erased for good by" in refused["detail"]
 
 
 async def test_a_folder_is_erased_after_a_kill_too(tmp_path):

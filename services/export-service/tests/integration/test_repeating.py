@@ -145,8 +145,8 @@ async def test_what_can_not_be_repeated_or_compared(backend, record, database):
         (f"{export['id']}/compare?with={raw['id']}", {}, 409, "not_comparable"),
         (f"{export['id']}/compare", {}, 422, "bad_input"),
         (f"{theirs['id']}/compare?with={theirs['id']}", narrow, 200, None),
-        (f"{theirs['id']}/compare?with={export['id']}", narrow, 403, "not_allowed"),
-        (f"{export['id']}/compare?with={theirs['id']}", narrow, 403, "not_allowed"),
+        (f"{theirs['id']}/compare?with={export['id']}", narrow, 404, "export_not_found"),
+        (f"{export['id']}/compare?with={theirs['id']}", narrow, 404, "export_not_found"),
     ):
         answer = await backend.http.get(f"/exports/{path}", headers=headers)
         assert (answer.status_code, answer.json().get("code")) == (status, code), path

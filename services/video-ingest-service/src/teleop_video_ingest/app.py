@@ -13,8 +13,10 @@ from teleop_runtime.gate import access_part
 from teleop_runtime.postgres.erasing import ERASE_EVERY_S, Erasing
 from teleop_runtime.postgres.pool import Pool, check_database, check_room, open_pool
 from teleop_runtime.serving.app import Running, ServicePart, assemble_for
+from teleop_runtime.serving.guard import Bound
 from teleop_runtime.serving.openapi.document import Described
 from teleop_runtime.store import Store, open_store
+from teleop_runtime.store.errors import UnknownUpload
 from teleop_runtime.trouble import FILES_FROZEN, FROZEN
 from teleop_runtime.turns import Turns
 
@@ -31,6 +33,7 @@ from teleop_video_ingest.api import (
 from teleop_video_ingest.api.addresses import NAMES, TAGS
 from teleop_video_ingest.datasets.repairs import Repairs
 from teleop_video_ingest.datasets.version_notes import note_all_versions
+from teleop_video_ingest.errors import VideoNotFound
 from teleop_video_ingest.files.catalog import Catalog
 from teleop_video_ingest.files.chunk_notes import note_all_chunks
 from teleop_video_ingest.files.dataset_notes import note_all_datasets
@@ -121,8 +124,8 @@ async def _running(
                 "uploads": uploads,
                 "repairs": Repairs(pool, store, _scratch_of(store_url)),
                 "ingest_pool": pool,
-                "robots_of_upload_id": table.robots_of,
-                "robots_of_video_id": partial(robots_of_chunk, pool),
+                "bound_upload_id": Bound(table.robots_of, UnknownUpload),
+                "bound_video_id": Bound(partial(robots_of_chunk, pool), VideoNotFound.of),
                 "verifications": Turns(MAX_VERIFICATIONS),
             },
             checks={

@@ -1,5 +1,7 @@
 """What an upload or a look at stored files can be refused for, beyond the errors that every service knows."""
 
+from typing import Self
+
 from teleop_schema.errors import BackendError, Conflict, NotFound
 from teleop_schema.words import counted
 
@@ -14,6 +16,11 @@ class VideoNotFound(NotFound):
     """There is no such video chunk."""
 
     code, retryable = "video_not_found", False
+
+    @classmethod
+    def of(cls, video_id: int) -> Self:
+        """The error that names the chunk."""
+        return cls(f"there is no video {video_id}", field="video_id")
 
 
 class DatasetNotFound(NotFound):

@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from teleop_runtime.store import PathTaken, open_store
-from teleop_schema.errors import BadInput, BadRobotId, SessionErased
+from teleop_schema.errors import BackendError, BadInput, BadRobotId, SessionErased
 from teleop_testing.datasets.erased import ask_session
 from teleop_testing.datasets.files import dataset_file, encode_video, sha256_of, video_file
 from teleop_testing.datasets.recorded import record_session
@@ -113,14 +113,23 @@ async def test_video_of_an_unknown_session_is_wanted_later(catalog):
 
 
 async def test_a_session_takes_video_of_its_own_robot_only(catalog, session, database):
-    """Another robot's claim is refused, and learns neither whose it is, nor who has erased it."""
-    with pytest.raises(RobotMismatch) as caught:
-        await catalog.find(video_file(b"?", session, robot_id="robot_B"))
-    assert caught.value.field == "robot_id"
-    assert "robot_A" not in caught.value.detail
+    """Another robot's claim is refused: by a number, which it may have guessed, in the same words as if there
+    were no such session; by its stream, it learns neither whose it is, nor who has erased it."""
+    stream = await database.value("SELECT stream_id FROM teleop_session WHERE id = $1", session)
+
+    async def refused(number: int | UUID, kind: type[BackendError]) -> str:
+        with pytest.raises(kind) as caught:
+            await catalog.find(video_file(b"?", number, robot_id="robot_B"))
+        return caught.value.detail
+
+    async def learns_nothing() -> None:
+        told = await refused(session, UnknownSession)
+        assert told.replace(f"session {session}", "session 77") == await refused(77, UnknownSession)
+        assert "robot_A" not in await refused(stream, RobotMismatch)
+
+    await learns_nothing()
     await ask_session(database, session)
-    with pytest.raises(RobotMismatch):
-        await catalog.find(video_file(b"?", session, robot_id="robot_B"))
+    await learns_nothing()
     with pytest.raises(SessionErased):
         await catalog.find(video_file(b"?", session))
 

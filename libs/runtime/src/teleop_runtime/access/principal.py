@@ -56,16 +56,10 @@ class Principal:
                 f"{self._shown} is for data of {mine} only, not of {robot_id[:100]}", field=field
             )
 
-    def check_own(self, robot_ids: Collection[str], *, field: str) -> None:
-        """Raise NotAllowed if something that a number stands for is of a robot whose data is not for it.
-
-        Numbers can be tried one after the other, so nothing is said of whose it is.
-        """
-        if self.robot_ids is not None and not self.robot_ids.issuperset(robot_ids):
-            mine = ", ".join(sorted(self.robot_ids))
-            raise NotAllowed(
-                f"{self._shown} is for data of {mine} only, and this is another robot's", field=field
-            )
+    def may_touch(self, robot_ids: Collection[str]) -> bool:
+        """Whether something that is of these robots is for it; where it is for some robots only, what is of
+        no robot is not."""
+        return self.robot_ids is None or (bool(robot_ids) and self.robot_ids.issuperset(robot_ids))
 
     def keeps(self, robot_ids: Collection[str] | None) -> bool:
         """Whether it may still touch all that it could, if it is for these robots from now on; None: all."""

@@ -14,7 +14,9 @@ from collections.abc import (
     Callable,
     Collection,
     Hashable,
+    Mapping,
 )
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote
@@ -24,7 +26,13 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from teleop_schema.errors import BackendError, RateLimited, StorageUnavailable, Unauthorized
+from teleop_schema.errors import (
+    BackendError,
+    RateLimited,
+    SessionNotFound,
+    StorageUnavailable,
+    Unauthorized,
+)
 
 from teleop_runtime.access.principal import THE_NETWORK, Principal
 from teleop_runtime.access.rates import RateLimits, counted_as
@@ -46,8 +54,8 @@ READING = ("GET", "HEAD")
 OFFERED = "bearer."
 # Answers that last as long as a connection does.
 EVENTS = "text/event-stream"
-# Parts of addresses that say whose data it is. The parts of a server that have such addresses know the robots
-# behind them: a function of that name, in the state.
+# Parts of addresses that stand for somebody's data. The parts of a server that have such addresses know whose
+# it is: `bound_<name>`, a Bound, in the state.
 BOUND = ("session_id", "video_id", "upload_id", "export_id")
 # How often to look whether who sends a long body, or reads a long answer, is still let in.
 LOOK_AGAIN_S = 2.0
@@ -59,6 +67,18 @@ type HttpEndpoint = Callable[[Request], Awaitable[Response]]
 type SocketEndpoint = Callable[[WebSocket], Awaitable[None]]
 
 
+@dataclass(frozen=True)
+class Bound:
+    """Whose data a part of an address stands for.
+
+    robots_of  the robots of what has that number; none if nothing has it
+    lacking    what is said where nothing has it
+    """
+
+    robots_of: Callable[[Any], Awaitable[Collection[str]]]
+    lacking: Callable[[Any], BackendError]
+
+
 class Tokens(Protocol):
     """What is known about tokens; in the state of a server as `tokens`."""
 
@@ -68,8 +88,8 @@ class Tokens(Protocol):
     async def ended(self, principal: Principal) -> None:
         """Return once its token is revoked or expired, or for fewer robots."""
 
-    async def robots_of_sessions(self, session_ids: Collection[int]) -> Collection[str]:
-        """The robots of those of the sessions that exist, or have been erased."""
+    async def robots_of_sessions(self, session_ids: Collection[int]) -> Mapping[int, Collection[str]]:
+        """The robot of each of the sessions that exists, or has been erased."""
 
     async def note(self, principal: Principal, address: str | None, action: str, subject: str) -> None:
         """Keep what was done."""
@@ -117,15 +137,19 @@ def counted_caller(connection: HTTPConnection) -> Hashable:
 
 
 async def check_sessions(connection: HTTPConnection, session_ids: Collection[int]) -> None:
-    """Raise NotAllowed if one of the sessions is of a robot that the caller may not touch."""
+    """Raise SessionNotFound, for a caller who may touch the data of some robots only, if some of the sessions
+    are not theirs or do not exist, which are not told apart."""
     caller = caller_of(connection)
     if caller.robot_ids is not None:
         robots = await _tokens(connection).robots_of_sessions(session_ids)
-        caller.check_own(robots, field="session_ids")
+        lacking = [each for each in session_ids if not caller.may_touch(robots.get(each, ()))]
+        if lacking:
+            raise SessionNotFound.of(*lacking, field="session_ids")
 
 
 async def admit(connection: HTTPConnection, needs: Need, own_check: bool) -> Principal:
-    """Who calls; raises Unauthorized or NotAllowed for whoever may not use this address.
+    """Who calls; raises Unauthorized or NotAllowed for whoever may not use this address, and says of what
+    is of a robot that is not for them that it does not exist.
 
     own_check  whether the endpoint checks by itself of which robot it is about
     """
@@ -223,10 +247,16 @@ async def _check_robots(connection: HTTPConnection, caller: Principal, own_check
     if "robot_id" in named:
         caller.check_robot(named["robot_id"])
         return
-    bound = next((name for name in BOUND if name in named), None)
-    if bound is not None:
-        robots_of = getattr(connection.state, f"robots_of_{bound}")
-        caller.check_own(await robots_of(named[bound]), field=bound)
+    name = next((name for name in BOUND if name in named), None)
+    if name is not None:
+        bound: Bound = getattr(connection.state, f"bound_{name}")
+        robots = await bound.robots_of(named[name])
+        if not caller.may_touch(robots):
+            if robots:
+                path = connection.scope["path"]
+                log.warning("access refused", by=caller.name, path=path, reason="another robot's data")
+            # Numbers can be tried one after the other: the answer is the same where nothing has it.
+            raise bound.lacking(named[name])
     elif not own_check:
         caller.check_all_robots()
 

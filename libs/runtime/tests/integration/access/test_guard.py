@@ -127,8 +127,11 @@ async def test_numbers_tell_nothing_of_other_robots(http, add, database):
     """
     token = await add("robot", "robot_A")
     theirs = await database.connection.fetchval(add_session, "secret_project_7")
-    problem = assert_refused(await http.get(f"/sessions/{theirs}", headers=bearer(token)), 403, "not_allowed")
-    assert "another robot's" in problem["detail"]
+    problem, never = [
+        (await http.get(f"/sessions/{number}", headers=bearer(token))).json() for number in (theirs, 777)
+    ]
+    assert (problem["status"], problem["code"]) == (404, "session_not_found")
+    assert problem["detail"].replace(f"session {theirs}", "session 777") == never["detail"]
     assert "secret" not in json.dumps(problem)
 
 

@@ -10,7 +10,15 @@ from starlette.responses import Response
 from teleop_runtime.serving.guard import caller_of, check_sessions
 from teleop_runtime.serving.middleware.forwarded import address_of
 from teleop_runtime.serving.operations import Answer, JsonResponse, Operation, read_body
-from teleop_schema.errors import BackendError, BadInput, BadRobotId, NoSpace, SessionArchived, SessionNotFound
+from teleop_schema.errors import (
+    BackendError,
+    BadInput,
+    BadRobotId,
+    NoSpace,
+    SessionArchived,
+    SessionErased,
+    SessionNotFound,
+)
 
 from teleop_export.api.addresses import LOCATION, export_id_of
 from teleop_export.api.pusher import check_pusher
@@ -22,6 +30,7 @@ from teleop_export.errors import (
     EpisodeHasGap,
     EpisodeNotFound,
     EpisodesOverlap,
+    ExportErased,
     ExportNotFound,
     FramesUnaccounted,
     NotFinite,
@@ -111,7 +120,7 @@ async def _ask(request: Request, asked: ExportRequest) -> int:
 
 
 async def _renew(request: Request, export_id: int) -> None:
-    """Have an export made again if there is no dataset of it; raises ExportNotFound."""
+    """Have an export made again if there is no dataset of it; raises ExportNotFound, ExportErased."""
     exports: ExportTable = request.state.exports
     told: ToldExports = request.state.told_exports
     jobs: Jobs = request.state.export_jobs
@@ -155,6 +164,7 @@ REFUSALS: tuple[type[BackendError], ...] = (
     BadFps,
     BadRobotId,
     SessionNotFound,
+    SessionErased,
     UnknownName,
     SessionUnfinished,
     FramesUnaccounted,
@@ -196,6 +206,6 @@ OPERATIONS = (
         body=RepeatRequest,
         example={"labels": "now"},
         answers=[ACCEPTED],
-        errors=[ExportNotFound, *REFUSALS],
+        errors=[ExportNotFound, ExportErased, *REFUSALS],
     ),
 )

@@ -35,6 +35,7 @@ from teleop_export.api.archive import FolderTar
 from teleop_export.api.report_text import report_text
 from teleop_export.api.told import ToldExports
 from teleop_export.errors import (
+    ExportErased,
     ExportFilesGone,
     ExportNotFound,
     ExportNotReady,
@@ -77,9 +78,9 @@ async def compare_exports(request: Request) -> Response:
     """How one dataset differs from another: episodes added, removed, relabelled and cut otherwise."""
     exports: ExportTable = request.state.exports
     export_id, other = export_id_of(request), read_query(request, ComparedWith).baseline
-    caller = caller_of(request)
-    if caller.robot_ids is not None:
-        caller.check_own(await exports.robots_of(other), field="with")
+    # The guard has asked this of the export in the address.
+    if not caller_of(request).may_touch(await exports.robots_of(other)):
+        raise ExportNotFound.of(other)
     found = [await exports.compared(each) for each in (export_id, other)]
     return JsonResponse(await asyncio.to_thread(compare, *found))
 
@@ -133,7 +134,8 @@ async def get_file(request: Request) -> Response:
 
 
 async def _published(request: Request) -> tuple[Path, str]:
-    """Folder and repo_id of a finished export; raises ExportNotFound, ExportNotReady, ExportFilesGone."""
+    """Folder and repo_id of a finished export; raises ExportNotFound, ExportErased,
+    ExportNotReady, ExportFilesGone."""
     exports: ExportTable = request.state.exports
     folders: Folders = request.state.export_folders
     export_id = export_id_of(request)
@@ -175,7 +177,7 @@ OPERATIONS = (
         get_export,
         needs="browse",
         answer=ExportDetail,
-        errors=[ExportNotFound],
+        errors=[ExportNotFound, ExportErased],
     ),
     Operation(
         "GET",
@@ -183,7 +185,7 @@ OPERATIONS = (
         get_report,
         needs="browse",
         answers=[Answer(200, "Text", media={"text/plain": str})],
-        errors=[ExportNotFound],
+        errors=[ExportNotFound, ExportErased],
     ),
     Operation(
         "GET",
@@ -192,7 +194,7 @@ OPERATIONS = (
         needs="browse",
         query=ComparedWith,
         answer=Comparison,
-        errors=[BadInput, ExportNotFound, NotComparable],
+        errors=[BadInput, ExportNotFound, ExportErased, NotComparable],
     ),
     Operation(
         "DELETE",
@@ -200,7 +202,7 @@ OPERATIONS = (
         delete_export,
         needs="operate",
         status=204,
-        errors=[ExportNotFound],
+        errors=[ExportNotFound, ExportErased],
     ),
     Operation(
         "GET",
@@ -209,7 +211,7 @@ OPERATIONS = (
         needs="browse",
         headers=RANGE_HEADERS,
         answers=content_answers(["application/x-tar"], [FILENAME]),
-        errors=[ExportNotFound, ExportFilesGone, ExportNotReady, BadRange],
+        errors=[ExportNotFound, ExportErased, ExportFilesGone, ExportNotReady, BadRange],
     ),
     Operation(
         "GET",
@@ -218,6 +220,6 @@ OPERATIONS = (
         needs="browse",
         headers=RANGE_HEADERS,
         answers=content_answers(["application/octet-stream", "application/json"]),
-        errors=[ExportNotFound, ExportFilesGone, NotFound, ExportNotReady, BadRange],
+        errors=[ExportNotFound, ExportErased, ExportFilesGone, NotFound, ExportNotReady, BadRange],
     ),
 )

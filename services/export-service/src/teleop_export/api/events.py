@@ -14,7 +14,7 @@ from teleop_schema.errors import StorageUnavailable, TooManyConnections
 
 from teleop_export.api.addresses import export_id_of
 from teleop_export.api.told import ToldExports
-from teleop_export.errors import ExportNotFound
+from teleop_export.errors import ExportErased, ExportNotFound
 from teleop_export.planning.views import ExportView
 
 # Every replica looks into the one table, so it does not matter which of them makes the export.
@@ -104,7 +104,7 @@ async def _events(exports: ToldExports, export: ExportView) -> AsyncIterator[byt
         quiet_s += LOOK_EVERY_S
         try:
             export = await exports.state(export.id)
-        except ExportNotFound:
+        except (ExportNotFound, ExportErased):
             yield f"id: {LAST}\nevent: gone\ndata: {{}}\n\n".encode()
             return
         except StorageUnavailable:
@@ -137,6 +137,6 @@ OPERATIONS = (
             Answer(200, "Events, until the export has ended", media={"text/event-stream": Events}),
             Answer(204, "The export has ended, and the client has heard of it: do not connect again"),
         ],
-        errors=[ExportNotFound, TooManyConnections],
+        errors=[ExportNotFound, ExportErased, TooManyConnections],
     ),
 )

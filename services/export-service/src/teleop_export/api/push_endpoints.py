@@ -9,7 +9,7 @@ from teleop_schema.errors import BadInput
 from teleop_export.api.addresses import LOCATION, export_id_of
 from teleop_export.api.pusher import check_pusher, destinations_of
 from teleop_export.api.told import ToldExports
-from teleop_export.errors import ExportFilesGone, ExportNotFound, NotPushable, PushBusy
+from teleop_export.errors import ExportErased, ExportFilesGone, ExportNotFound, NotPushable, PushBusy
 from teleop_export.planning.push import Destinations, PushRequest, PushView, check_push
 from teleop_export.planning.request import LEROBOT
 from teleop_export.tables.push_table import PushTable
@@ -56,6 +56,6 @@ OPERATIONS = (
         body=PushRequest,
         example={"private": True},
         answers=[Answer(202, "The push, which begins soon", PushView, headers=[LOCATION])],
-        errors=[BadInput, ExportNotFound, ExportFilesGone, NotPushable, PushBusy],
+        errors=[BadInput, ExportNotFound, ExportErased, ExportFilesGone, NotPushable, PushBusy],
     ),
 )

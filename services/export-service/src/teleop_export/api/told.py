@@ -36,11 +36,11 @@ class ToldExports:
         self._folders = folders
 
     async def detail(self, export_id: int) -> ExportDetail:
-        """One export with its account; raises ExportNotFound."""
+        """One export with its account; raises ExportNotFound, ExportErased."""
         return await self._told(await self._exports.get(export_id))
 
     async def state(self, export_id: int) -> ExportView:
-        """One export without its account; raises ExportNotFound."""
+        """One export without its account; raises ExportNotFound, ExportErased."""
         return await self._told(await self._exports.state(export_id))
 
     async def page(self, wanted: ExportFilter) -> ExportPage:
@@ -59,7 +59,7 @@ class ToldExports:
         return structs.replace(page, exports=wanted_of)
 
     async def has_lost_files(self, export_id: int) -> bool:
-        """Whether the export was finished, and its files are gone since; raises ExportNotFound."""
+        """Whether the export was finished, and its files are gone since; raises as `state`."""
         status, fingerprint, _ = await self._exports.published(export_id)
         return status == "done" and await asyncio.to_thread(self._folders.has_lost, export_id, fingerprint)
 

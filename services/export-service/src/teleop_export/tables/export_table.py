@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from teleop_runtime.serving.problems import Problem
 from teleop_schema.identifiers import MAX_ID
 
-from teleop_export.errors import Cancelled, ExportNotFound, NotComparable
+from teleop_export.errors import Cancelled, NotComparable
 from teleop_export.planning.order import ComparedExport, Order
 from teleop_export.planning.raw_order import RawOrder
 from teleop_export.planning.report import Report
@@ -29,7 +29,7 @@ from teleop_export.planning.views import (
     view,
 )
 from teleop_export.tables.database import Connection, PsycopgPool, connect
-from teleop_export.tables.erasure_table import hold_off_erasures
+from teleop_export.tables.erasure_table import hold_off_erasures, lacking_export
 
 # Each was begun by a worker that died; after this many, the export itself is the likely reason.
 MAX_ATTEMPTS = 10
@@ -86,8 +86,10 @@ SELECT e.id, c.session_id, c.camera_key AS camera, count(*) AS chunks
 PUBLISHED = "SELECT status, fingerprint, request->>'repo_id' AS repo_id FROM export WHERE id = %s"
 
 ROBOTS_OF = """
-SELECT DISTINCT robot_id FROM teleop_session
- WHERE id IN (SELECT jsonb_array_elements_text(request->'session_ids')::bigint FROM export WHERE id = %s)
+SELECT robot_id FROM teleop_session
+ WHERE id IN (SELECT jsonb_array_elements_text(request->'session_ids')::bigint FROM export WHERE id = %(id)s)
+ UNION
+SELECT jsonb_array_elements_text(exports->%(id)s::text) FROM erasure_share WHERE exports ? %(id)s::text
 """
 
 FIND = "SELECT id FROM export WHERE fingerprint = %s"
@@ -207,7 +209,7 @@ class ExportTable:
         enqueue: Callable[[Connection, int], Awaitable[None]],
     ) -> int:
         """The id of the export that `fingerprint` names; `enqueue` is called in the same transaction if it is
-        to be made. Raises SessionNotFound for sessions that were erased meanwhile.
+        to be made. Raises SessionErased for sessions that were erased meanwhile.
 
         asked    what to ask again when the export is repeated
         request  the same with the sessions that it means now
@@ -234,17 +236,17 @@ class ExportTable:
                 await enqueue(connection, export_id)
 
     async def asked(self, export_id: int) -> ExportRequest:
-        """What was asked for; `session_ids` are only those that were named. Raises ExportNotFound."""
+        """What was asked for, `session_ids` as they were named; raises ExportNotFound, ExportErased."""
         async with connect(self._pool) as connection:
             row = await _row(connection, ASKED, export_id)
         return msgspec.convert(row["asked"], ExportRequest)
 
     async def get(self, export_id: int) -> ExportDetail:
-        """One export; raises ExportNotFound."""
+        """One export; raises ExportNotFound, ExportErased."""
         return await self._view(GET, export_id, ExportDetail)
 
     async def state(self, export_id: int) -> ExportView:
-        """One export without its account; raises ExportNotFound."""
+        """One export without its account; raises ExportNotFound, ExportErased."""
         return await self._view(STATE, export_id, ExportView)
 
     async def page(self, wanted: ExportFilter, kept: Collection[str] | None) -> ExportPage:
@@ -264,13 +266,13 @@ class ExportTable:
         return ExportPage(exports=exports, next_cursor=exports[-1].id if len(rows) > limit else None)
 
     async def robots_of(self, export_id: int) -> list[str]:
-        """The robots whose sessions an export consists of; none if there is no such export."""
+        """Robots whose sessions an export has, or had before it was erased; none if there never was one."""
         async with connect(self._pool) as connection:
-            rows = await (await connection.execute(ROBOTS_OF, [min(export_id, MAX_ID)])).fetchall()
+            rows = await (await connection.execute(ROBOTS_OF, {"id": min(export_id, MAX_ID)})).fetchall()
         return [row["robot_id"] for row in rows]
 
     async def published(self, export_id: int) -> tuple[str, str, str]:
-        """Status, fingerprint and repo_id; raises ExportNotFound."""
+        """Status, fingerprint and repo_id; raises ExportNotFound, ExportErased."""
         async with connect(self._pool) as connection:
             row = await _row(connection, PUBLISHED, export_id)
         return row["status"], row["fingerprint"], row["repo_id"]
@@ -334,18 +336,18 @@ class ExportTable:
 
     async def remove(self, export_id: int, discard: Callable[[str], Awaitable[None]]) -> None:
         """Cancel what is queued or running, forget what has ended; `discard(fingerprint)` takes its published
-        files away first. Raises ExportNotFound."""
+        files away first. Raises ExportNotFound, ExportErased."""
         async with connect(self._pool) as connection, connection.transaction():
             row = await (await connection.execute(LOCK, [export_id])).fetchone()
             if row is None:
-                raise _unknown(export_id)
+                raise await lacking_export(connection, export_id)
             await discard(row["fingerprint"])
             ended = row["status"] not in ("queued", "running")
             await connection.execute(FORGET if ended else CANCEL, [export_id])
             await connection.execute(FORGET_PUSH, [export_id])
 
     async def compared(self, export_id: int) -> ComparedExport:
-        """An export as it is compared with others; raises ExportNotFound, NotComparable."""
+        """An export as it is compared with others; raises ExportNotFound, ExportErased, NotComparable."""
         async with connect(self._pool) as connection:
             row = await _row(connection, COMPARED, export_id)
         return await asyncio.to_thread(_compared, row)
@@ -380,7 +382,7 @@ def _compared(row: DictRow) -> ComparedExport:
 async def _row(connection: Connection, query: str, export_id: int) -> DictRow:
     row = await (await connection.execute(query, [export_id])).fetchone()
     if row is None:
-        raise _unknown(export_id)
+        raise await lacking_export(connection, export_id)
     return row
 
 
@@ -390,10 +392,6 @@ async def _corrected(connection: Connection, ids: Sequence[int]) -> dict[int, li
     for row in await (await connection.execute(CORRECTED, [list(ids)])).fetchall():
         found[row.pop("id")].append(CorrectedVideo(**row))
     return found
-
-
-def _unknown(export_id: int) -> ExportNotFound:
-    return ExportNotFound(f"there is no export {export_id}", field="export_id")
 
 
 def _json(content: Any) -> Jsonb:

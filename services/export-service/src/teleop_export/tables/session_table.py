@@ -24,6 +24,7 @@ from teleop_export.sessions.video_chunks import VideoChunk, look_at_footage, usa
 from teleop_export.tables.chunk_table import read_chunks, read_not_finite, read_samples
 from teleop_export.tables.column_table import read_columns, read_values
 from teleop_export.tables.database import Connection, PsycopgPool, connect
+from teleop_export.tables.erasure_table import check_erased
 from teleop_export.tables.finding import find_sessions
 from teleop_export.timing.loop_times import ALL, Flags, SampleTimes, Which, loop_times
 from teleop_export.timing.pace import Pace, measure
@@ -107,7 +108,7 @@ class SessionReader:
 
         cameras  whose footage to look at; None: all
         which    samples become rows
-        raises   SessionNotFound, SessionArchived, VideoDiffers
+        raises   SessionNotFound, SessionErased, SessionArchived, VideoDiffers
         """
         async with connect(self._pool) as connection, connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -124,6 +125,7 @@ async def _read(
     rows = await _fetch(connection, SESSIONS, wanted)
     missing = [each for each in wanted if each not in {row["id"] for row in rows}]
     if missing:
+        await check_erased(connection, missing)
         raise SessionNotFound.of(*missing, field="session_ids")
     _check_in_database(rows)
     episodes = await _fetch(connection, EPISODES, wanted)

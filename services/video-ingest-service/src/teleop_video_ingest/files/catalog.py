@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
+from uuid import UUID
 
 import asyncpg
 from teleop_runtime.logs import get_logger
@@ -275,10 +276,10 @@ def check_names(file: VideoFile | DatasetFile) -> None:
 async def _session_of(connection: Connection, file: VideoFile) -> SessionRow:
     await check_session(connection, file.session, robot_id=file.robot_id)
     session = await find_session(connection, file.session)
-    if session is None:
-        raise UnknownSession(f"there is no session {file.session}", field="session")
+    if session is None or (session.robot_id != file.robot_id and not isinstance(file.session, UUID)):
+        # Numbers can be tried one after the other: whether another robot has that one is not said.
+        raise UnknownSession(f"robot {file.robot_id!r} has no session {file.session}", field="session")
     if session.robot_id != file.robot_id:
-        # Not of which: numbers can be tried one after the other.
         raise RobotMismatch(f"session {session.id} is not of robot {file.robot_id!r}", field="robot_id")
     return session
 

@@ -157,7 +157,7 @@ async def get_chunk(connection: Connection, video_id: int) -> asyncpg.Record:
     """The chunk's row with its robot, and why it can't be used; raises VideoNotFound."""
     row = await connection.fetchrow(GET_CHUNK, video_id) if 1 <= video_id <= MAX_ID else None
     if row is None:
-        raise VideoNotFound(f"there is no video {video_id}", field="video_id")
+        raise VideoNotFound.of(video_id)
     return row
 
 
