@@ -54,6 +54,7 @@ ALL = {
     "quotas of robots",
     "room of the store",
     "size of the database",
+    "robots of one name",
     "sweep of the store",
     "watch over PostgreSQL",
 }

@@ -58,6 +58,7 @@ from teleop_telemetry.settings import TelemetrySettings
 from teleop_telemetry.suspicion.looking import LOOK_EVERY_S as FLAGS_EVERY_S
 from teleop_telemetry.suspicion.looking import Looking
 from teleop_telemetry.suspicion.threshold_table import ThresholdTable
+from teleop_telemetry.tables import clashes
 from teleop_telemetry.tables.frame_table import FrameTable
 from teleop_telemetry.tables.robot_quota import QuotaTable
 from teleop_telemetry.tables.session_notes import NOTE_EVERY_S, note_all_sessions
@@ -191,6 +192,7 @@ def _access_state(pool: Pool, authority: str | None, robot_quota_bytes: int | No
 
 def _look_after_sessions(background: Background, sessions: SessionTable, pool: Pool) -> None:
     background.every(storage.LOOK_EVERY_S, "size of the database", partial(storage.look, pool))
+    background.every(clashes.LOOK_EVERY_S, "robots of one name", partial(clashes.look_for_clashes, pool))
     interrupt = partial(sessions.interrupt_abandoned, ABANDONED_AFTER_S)
     background.every(SWEEP_EVERY_S, "end of abandoned sessions", interrupt, at_once=False)
 

@@ -51,6 +51,7 @@ FRAME_BYTES = _gauge("frame_bytes", "Size of all frames on disk, including index
 FRAME_ROWS = _gauge("frame_rows", "Frames in the database, as the planner estimates them")
 PARTITION_BYTES = _gauge("partition_bytes", "Size of one of the newest partitions", "partition")
 PARTITION_ROWS = _gauge("partition_rows", "Frames of one of the newest partitions, estimated", "partition")
+ROBOTS_CLASHING = _gauge("robots_clashing", "Robots as which two computers record at the same time")
 SESSIONS_RECORDING = _gauge("sessions_recording", "Open sessions with recent frames")
 SESSIONS_LOST = _gauge(
     "sessions_lost", "Archived sessions whose frames the file store has lost, unless people deleted them"

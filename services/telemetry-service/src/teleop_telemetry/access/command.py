@@ -137,6 +137,10 @@ async def _list_robots(pool: Pool, arguments: argparse.Namespace) -> str:
         robot = robots.get(robot_id) or RobotAccess(robot_id, 0, None, waiting=False)
         usage = usages.get(robot_id) or quotas.of_none(robot_id)
         state = "waiting for it to join" if robot.waiting else "" if robot_id in robots else "never seen"
+        if robot.clashing_sessions:
+            both = " and ".join(map(str, robot.clashing_sessions))
+            clash = f"two computers recorded as it: sessions {both}, {told_time(robot.clashed_at)}"
+            state = f"{state}; {clash}" if state else clash
         rows.append((robot_id, str(robot.tokens), told_time(robot.last_used_at), _told_usage(usage), state))
     return in_columns(("ROBOT", "TOKENS", "LAST USED", "FILES", ""), rows)
 

@@ -87,10 +87,12 @@ SELECT name AS robot_id,
        (SELECT max(t.last_used_at) FROM principal p JOIN access_token t ON t.principal_id = p.id
          WHERE p.role = 'robot' AND p.name = known.name) AS last_used_at,
        EXISTS (SELECT FROM enrolment e
-                WHERE e.robot_id = known.name AND e.used_at IS NULL AND e.expires_at > now()) AS waiting
+                WHERE e.robot_id = known.name AND e.used_at IS NULL AND e.expires_at > now()) AS waiting,
+       coalesce(clashing.clashing_sessions, '{}') AS clashing_sessions, clashing.clashed_at
   FROM (SELECT robot_id AS name FROM robot
          UNION SELECT name FROM principal WHERE role = 'robot'
          UNION SELECT robot_id FROM enrolment WHERE used_at IS NULL AND expires_at > now()) AS known
+  LEFT JOIN robot clashing ON clashing.robot_id = name AND clashing.clashed_at > now() - interval '7 days'
  ORDER BY name
 """
 

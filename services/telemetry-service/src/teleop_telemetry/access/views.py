@@ -146,9 +146,14 @@ class RobotAccess(Struct):
     tokens        how many work now
     last_used_at  of any of them, to the minute; null: never
     waiting       whether it was given a line that it has not used yet
+    clashing_sessions
+                  sessions that two computers have recorded as it at the same time, within the last week
+    clashed_at    when they last did
     """
 
     robot_id: str
     tokens: int
     last_used_at: datetime | None
     waiting: bool
+    clashing_sessions: list[int] = []
+    clashed_at: datetime | None = None

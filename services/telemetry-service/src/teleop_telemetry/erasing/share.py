@@ -51,6 +51,10 @@ BELONGINGS = {
     "accounts": "DELETE FROM session_account WHERE session_id = $1",
 }
 DELETE_ARCHIVE = "DELETE FROM session_archive WHERE session_id = $1"
+FORGET_CLASH = """
+UPDATE robot SET clashing_sessions = NULL, clashed_at = NULL
+ WHERE robot_id = $2 AND $1 = ANY(clashing_sessions)
+"""
 DROP_VIEW = "SELECT drop_session_view($1)"
 DELETE_SESSION = "DELETE FROM teleop_session WHERE id = $1"
 
@@ -115,6 +119,7 @@ class SessionEraser:
                 for what, statement in BELONGINGS.items():
                     removed = _number(await connection.execute(statement, session_id))
                     await share.count(connection, what, removed)
+                await connection.execute(FORGET_CLASH, session_id, share.robot_id)
                 await connection.execute(DROP_VIEW, session_id)
                 await connection.execute(DELETE_SESSION, session_id)
                 await share.count(connection, "sessions", 1)

@@ -56,12 +56,14 @@ SELECT * FROM session_overview s
 GET_SESSION = "SELECT * FROM session_overview WHERE id = $1 AND deleted_at IS NULL"
 
 LIST_ROBOTS = """
-SELECT r.*, s.id AS session_id,
+SELECT r.robot_id, r.robot_type, r.first_seen_at, r.last_seen_at, s.id AS session_id,
+       coalesce(c.clashing_sessions, '{}') AS clashing_sessions, c.clashed_at,
        coalesce(s.status = 'recording' AND s.last_commit_at > now() - interval '15 s', false) AS online,
        extract(epoch FROM now() - s.last_frame_time)::float8 AS lag_s,
        greatest(r.last_seen_at, s.last_commit_at) AS seen_at,
        newest.rate_hz
   FROM robot r
+  LEFT JOIN robot c ON c.robot_id = r.robot_id AND c.clashed_at > now() - interval '7 days'
   LEFT JOIN LATERAL (
        SELECT * FROM teleop_session WHERE robot_id = r.robot_id ORDER BY id DESC LIMIT 1) s ON true
   LEFT JOIN LATERAL (
@@ -98,6 +100,8 @@ class SessionQueries:
                 session_id=row["session_id"],
                 rate_hz=_rounded(row["rate_hz"]),
                 lag_s=_rounded(row["lag_s"]) if row["online"] else None,
+                clashing_sessions=row["clashing_sessions"],
+                clashed_at=row["clashed_at"],
             )
             for row in rows
         ]

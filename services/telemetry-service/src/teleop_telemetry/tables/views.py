@@ -30,6 +30,10 @@ class RobotView(Struct, kw_only=True):
     session_id  its newest session
     rate_hz     measured over its newest frames
     lag_s       age of its newest committed frame while it is online
+    clashing_sessions
+                sessions that two computers have recorded under this name at the same time, within the last
+                week: give each a robot_id of its own; empty: there are none
+    clashed_at  when they last did
     """
 
     robot_id: str
@@ -40,6 +44,8 @@ class RobotView(Struct, kw_only=True):
     session_id: int | None
     rate_hz: float | None
     lag_s: float | None
+    clashing_sessions: list[int]
+    clashed_at: datetime | None
 
 
 class SessionView(Struct, kw_only=True):
