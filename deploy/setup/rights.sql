@@ -29,12 +29,17 @@ GRANT INSERT, UPDATE ON erasure TO telemetry;
 GRANT SELECT, UPDATE ON erasure_share TO telemetry, ingest, export;
 GRANT INSERT ON erasure_share TO telemetry;
 GRANT SELECT ON dataset, dataset_version, dataset_file, upload, export TO telemetry;
+-- An import is made by two: telemetry-service reads what is stored, makes the session, and says so.
+GRANT SELECT ON dataset_version_file, stored_object TO telemetry;
+GRANT SELECT, UPDATE ON dataset_import TO telemetry;
+GRANT SELECT, INSERT, DELETE ON import_video TO telemetry;
 -- They make and drop tables with the rights of their owner.
 REVOKE EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition, drop_session_view FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ensure_frame_partition, drop_frame_partition, drop_session_view TO telemetry;
 
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON stored_object, upload, video_chunk, dataset, dataset_file, dataset_version, dataset_version_file, robot_usage
+    ON stored_object, upload, video_chunk, dataset, dataset_file, dataset_version, dataset_version_file, robot_usage,
+       dataset_import, import_video
     TO ingest;
 GRANT SELECT ON teleop_session, session_archive, installation, video_chunk_use, robot_quota TO ingest;
 

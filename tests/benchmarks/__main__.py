@@ -20,6 +20,7 @@ NAMES = (
     "flags",
     "upload",
     "backup",
+    "importing",
     "export",
     "export_video",
     "confinement",

@@ -99,6 +99,8 @@ EXPECTED = {
     "POST /datasets/{robot_id}/{name}/versions": SEND,
     "POST /datasets/{robot_id}/{name}/verify": VERIFY,
     "POST /datasets/{robot_id}/{name}/repair": OPERATE,
+    "POST /datasets/{robot_id}/{name}/import": OPERATE,
+    "GET /datasets/{robot_id}/{name}/import": READ,
     "GET /datasets/{robot_id}/{name}/restore": READ,
     "GET /datasets/{robot_id}/{name}/files/{path}": READ,
     "GET /hub/{robot_id}/{name}/resolve/main/{path}": READ,

@@ -36,6 +36,7 @@ ALL = {
     "erasing of files",
     "erasing of sessions",
     "flags of episodes",
+    "imports of datasets",
     "length of the queue",
     "look for lost archives",
     "look for revoked tokens",
@@ -56,6 +57,7 @@ ALL = {
     "size of the database",
     "robots of one name",
     "sweep of the store",
+    "video of imported datasets",
     "watch over PostgreSQL",
 }
 VITAL = {"batcher", "making of exports", "pushing", "watch over PostgreSQL"}

@@ -19,3 +19,9 @@ class NotRepairable(BackendError):
     """The dataset lacks what a repair needs to start from."""
 
     code, status, retryable = "not_repairable", 422, False
+
+
+class NotImportable(BackendError):
+    """The dataset can't become a session."""
+
+    code, status, retryable = "not_importable", 422, False

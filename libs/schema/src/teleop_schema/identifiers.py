@@ -84,7 +84,7 @@ def check_repo_id(repo_id: str) -> str:
 
 
 # Not allowed as the last part of a dataset's name: used by addresses below `/datasets/{robot}/{name}`.
-RESERVED_NAMES = frozenset({"versions", "verify", "restore", "repair", "files"})
+RESERVED_NAMES = frozenset({"versions", "verify", "restore", "repair", "import", "files"})
 # Not allowed as the first part of a dataset's name: the folder of the robot's sessions.
 SESSIONS_FOLDER = "sessions"
 # `organisation/group/dataset`, and some to spare.

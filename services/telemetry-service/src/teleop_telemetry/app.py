@@ -1,10 +1,12 @@
 """Composition of telemetry-service."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 from starlette.applications import Starlette
 from teleop_runtime.background import Background
@@ -42,6 +44,8 @@ from teleop_telemetry.audit import Audit
 from teleop_telemetry.erasing import endpoints as erasing_endpoints
 from teleop_telemetry.erasing.erasure_table import ErasureTable
 from teleop_telemetry.erasing.share import SessionEraser
+from teleop_telemetry.importing.importer import IMPORT_CONNECTIONS, Importer
+from teleop_telemetry.importing.importer import LOOK_EVERY_S as IMPORT_EVERY_S
 from teleop_telemetry.library import endpoints as library_endpoints
 from teleop_telemetry.library import flag_endpoints
 from teleop_telemetry.library.episode_edits import EpisodeEdits
@@ -72,6 +76,8 @@ READING_CONNECTIONS = 8
 ERASING_CONNECTIONS = 2
 # A robot whose connection broke comes back sooner; if it comes later, its ended session continues.
 ABANDONED_AFTER_S = 300.0
+# Within a local store; no robot can have this name.
+IMPORT_FOLDER = ".import"
 # How often to look for such sessions.
 SWEEP_EVERY_S = 60.0
 
@@ -147,6 +153,8 @@ async def _running(
         archive = None if files is None else ArchiveReader(pool, files)
         looking = Looking(pool, database_url, archive)
         background.every(FLAGS_EVERY_S, "flags of episodes", looking.once)
+        if store is not None and store_url is not None:
+            await _import(background, stack, database_url, store_url, store)
         edited = None if edits is None else edits.note_at_once
         yield Running(
             state={
@@ -213,6 +221,21 @@ async def _erase(
     background.every(ERASE_EVERY_S, "erasing of sessions", erase)
     if store is not None:
         background.every(READ_EVERY_S, "notes on erasures", partial(read_erasures, pool, store))
+
+
+async def _import(
+    background: Background, stack: AsyncExitStack, database_url: str, store_url: str, notes: Store
+) -> None:
+    """Import datasets, with connections of its own: reading them takes long."""
+    pool = await stack.enter_async_context(open_pool(database_url, max_size=IMPORT_CONNECTIONS))
+    files = await asyncio.to_thread(open_store, store_url)
+    importer = Importer(pool, files, _scratch_of(store_url), notes)
+    background.every(IMPORT_EVERY_S, "imports of datasets", importer.once)
+
+
+def _scratch_of(store_url: str) -> Path:
+    """The folder for what is read of datasets: with the files of a local store, so that none is copied."""
+    return Path(tempfile.gettempdir() if "://" in store_url else store_url).absolute() / IMPORT_FOLDER
 
 
 async def _archive(

@@ -23,6 +23,7 @@ from teleop_runtime.turns import Turns
 from teleop_video_ingest.api import (
     dataset_endpoints,
     hub_endpoints,
+    import_endpoints,
     known_endpoints,
     multipart_endpoints,
     plan_endpoints,
@@ -31,6 +32,8 @@ from teleop_video_ingest.api import (
     video_endpoints,
 )
 from teleop_video_ingest.api.addresses import NAMES, TAGS
+from teleop_video_ingest.datasets.imports import LOOK_EVERY_S as IMPORT_VIDEO_EVERY_S
+from teleop_video_ingest.datasets.imports import ImportedVideos
 from teleop_video_ingest.datasets.repairs import Repairs
 from teleop_video_ingest.datasets.version_notes import note_all_versions
 from teleop_video_ingest.errors import VideoNotFound
@@ -72,6 +75,7 @@ OPERATIONS = (
     *video_endpoints.OPERATIONS,
     # The longer addresses first, because a dataset's name may contain slashes.
     *version_endpoints.OPERATIONS,
+    *import_endpoints.OPERATIONS,
     *hub_endpoints.OPERATIONS,
     *dataset_endpoints.OPERATIONS,
 )
@@ -115,6 +119,8 @@ async def _running(
         uploads = Uploads(table, store, catalog, max_open=max_open_uploads, quotas=quotas)
         looks = LaterLooks(pool, store, prober)
         background.every(LOOK_VIDEO_EVERY_S, "looks into video", looks.look)
+        imported = ImportedVideos(pool, store, prober)
+        background.every(IMPORT_VIDEO_EVERY_S, "video of imported datasets", imported.once)
         background.every(LOOK_AT_QUOTAS_EVERY_S, "quotas of robots", quotas.look)
         _look_after_store(background, pool, store, uploads)
         yield Running(

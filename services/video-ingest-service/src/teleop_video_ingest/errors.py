@@ -143,3 +143,15 @@ class UploadGone(BackendError):
     """This upload was given up: start again."""
 
     code, status, close_code, retryable = "upload_gone", 410, 4404, True
+
+
+class ImportNotFound(NotFound):
+    """Nobody has asked to import this dataset."""
+
+    code, retryable = "import_not_found", False
+
+
+class NotFinalised(Conflict):
+    """The recording of this dataset is not finished."""
+
+    code, retryable = "not_finalised", True

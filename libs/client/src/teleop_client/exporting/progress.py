@@ -16,6 +16,10 @@ _WORDS = {
     "verify": "verifying",
     "download": "downloading",
     "push": "pushing to the Hub",
+    "hashing": "reading the dataset",
+    "upload": "uploading",
+    "frames": "storing frames",
+    "imported video": "looking into video",
 }
 _BAR = "{desc:<26} {bar:40} {percentage:3.0f} % {remaining}"
 

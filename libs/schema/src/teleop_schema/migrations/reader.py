@@ -31,6 +31,7 @@ READABLE = (
     "video_chunk_use",
     "dataset",
     "dataset_version",
+    "dataset_import",
     "export",
     "session_export",
 )

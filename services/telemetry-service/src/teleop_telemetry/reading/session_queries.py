@@ -15,6 +15,7 @@ from teleop_telemetry.tables.event_rows import read_columns, read_episodes
 from teleop_telemetry.tables.frame_accounts import FrameAccount, account_frames, keep, measure_frames
 from teleop_telemetry.tables.views import (
     GapView,
+    ImportedFrom,
     Ledger,
     MarkView,
     RefusalView,
@@ -36,7 +37,8 @@ MEASURED_DIGITS = 3
 type Row = Mapping[str, Any] | asyncpg.Record
 
 LIST_SESSIONS = """
-SELECT * FROM session_overview s
+SELECT s.*, (SELECT t.imported_from FROM teleop_session t WHERE t.id = s.id) AS imported_from
+  FROM session_overview s
  WHERE deleted_at IS NULL
    AND ($1::text IS NULL OR robot_id = $1)
    AND ($2::text IS NULL OR status = $2)
@@ -53,7 +55,10 @@ SELECT * FROM session_overview s
  ORDER BY id DESC LIMIT $9
 """
 
-GET_SESSION = "SELECT * FROM session_overview WHERE id = $1 AND deleted_at IS NULL"
+GET_SESSION = """
+SELECT s.*, (SELECT t.imported_from FROM teleop_session t WHERE t.id = s.id) AS imported_from
+  FROM session_overview s WHERE id = $1 AND deleted_at IS NULL
+"""
 
 LIST_ROBOTS = """
 SELECT r.robot_id, r.robot_type, r.first_seen_at, r.last_seen_at, s.id AS session_id,
@@ -124,7 +129,7 @@ class SessionQueries:
             rows = await connection.fetch(
                 LIST_SESSIONS, robot_id, status, task, tag, outcome, since, until, cursor, limit + 1
             )
-        sessions = [_view(row, SessionView) for row in rows[:limit]]
+        sessions = [_view(row, SessionView, imported_from=_imported_from(row)) for row in rows[:limit]]
         return SessionPage(sessions=sessions, next_cursor=sessions[-1].id if len(rows) > limit else None)
 
     async def session(self, session_id: int) -> SessionDetail:
@@ -141,6 +146,7 @@ class SessionQueries:
         return _view(
             row,
             SessionDetail,
+            imported_from=_imported_from(row),
             stream_id=str(row["stream_id"]),
             cameras=msgspec.json.decode(row["cameras"]),
             host=msgspec.json.decode(row["host"]),
@@ -223,6 +229,11 @@ async def _archived_account(connection: Connection, session_id: int) -> Row:
     """The account as measured before the frames left the database."""
     account: dict[str, Any] = msgspec.json.decode(await connection.fetchval(ARCHIVED_ACCOUNT, session_id))
     return {**NOT_TOLD_ONCE, **account}
+
+
+def _imported_from(row: Row) -> ImportedFrom | None:
+    told = row["imported_from"]
+    return None if told is None else msgspec.json.decode(told, type=ImportedFrom)
 
 
 def _view[View: msgspec.Struct](row: Row, kind: type[View], **more: Any) -> View:

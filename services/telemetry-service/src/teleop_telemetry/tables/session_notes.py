@@ -21,7 +21,7 @@ SELECT jsonb_build_object(
            'start_time', start_time, 'fps', fps, 'task', task, 'state_names', state_names,
            'action_names', action_names, 'cameras', cameras, 'host', host, 'delivery', delivery,
            'operator', operator, 'secret_sha256', secret_sha256, 'end_time', end_time,
-           'logged_frames', logged_frames)::text
+           'logged_frames', logged_frames, 'imported_from', imported_from)::text
   FROM teleop_session WHERE id = $1
 """
 NOTED = "UPDATE teleop_session SET noted_at = now() WHERE id = $1 RETURNING id"
@@ -36,11 +36,11 @@ ON CONFLICT DO NOTHING
 FIND = """
 INSERT INTO teleop_session (id, stream_id, robot_id, robot_type, start_time, fps, task, state_names,
                             action_names, cameras, host, operator, delivery, secret_sha256, end_time,
-                            logged_frames, status, noted_at, found_at)
+                            logged_frames, imported_from, status, noted_at, found_at)
 OVERRIDING SYSTEM VALUE
 SELECT id, stream_id, robot_id, robot_type, start_time, fps, task, state_names,
        action_names, cameras, host, operator, delivery, secret_sha256, end_time, logged_frames,
-       'interrupted', now(), now()
+       imported_from, 'interrupted', now(), now()
   FROM jsonb_populate_record(NULL::teleop_session, $1::jsonb) AS told
  WHERE NOT EXISTS (SELECT FROM erasure e WHERE e.stream_id = told.stream_id)
 ON CONFLICT DO NOTHING

@@ -48,6 +48,20 @@ class RobotView(Struct, kw_only=True):
     clashed_at: datetime | None
 
 
+class ImportedFrom(Struct, kw_only=True):
+    """The backed-up dataset that a session was made of.
+
+    dataset  its name; its robot is that of the session
+    version  the newest that the session has all of
+    clock    recorded: the dataset tells when its frames were taken; unknown: it does not, so the session's
+             times only tell how far apart they were, from the moment on at which somebody imported it
+    """
+
+    dataset: str
+    version: int
+    clock: Literal["recorded", "unknown"]
+
+
 class SessionView(Struct, kw_only=True):
     """One session; frames = its watermark: every frame below it is committed or a named gap. If it was found
     (`found_at`), as many as its robot logged.
@@ -64,6 +78,8 @@ class SessionView(Struct, kw_only=True):
     found_at     when a new database, in place of one that was lost, learned of it from the store alone, or
                  since when it is recorded again in place of frames that the archive has lost: its frames are
                  those that a robot has brought since; null: it was recorded with this database
+    imported_from
+                 the dataset that it was made of; null: it was recorded live
     """
 
     id: int
@@ -85,6 +101,7 @@ class SessionView(Struct, kw_only=True):
     archived_at: datetime | None
     archive_damage: str | None
     found_at: datetime | None
+    imported_from: ImportedFrom | None
 
 
 class TaskView(Struct, kw_only=True):

@@ -211,3 +211,54 @@ class Repaired(Struct, kw_only=True):
 
     version: DatasetVersion
     report: str
+
+
+class ImportProblem(Struct, kw_only=True):
+    """Why an import has failed; as in an error.
+
+    code    which error it is, as in the list of all errors
+    detail  what is wrong, in words
+    field   what of the dataset, or of the request, it is about
+    hint    what to do
+    """
+
+    code: str
+    detail: str
+    field: str | None = None
+    hint: str | None = None
+
+
+class DatasetImport(Struct, kw_only=True):
+    """A version of a dataset that becomes a session, or has become one.
+
+    status         queued, reading (the dataset is read and checked), storing (frames), video, done or failed
+    session_id     the session that it becomes; null: none has been created yet
+    session_ids    all sessions that versions of the dataset have become
+    episodes, frames
+                   that it has; null: not known yet
+    stored_frames  how many of them the session has
+    videos, stored_videos
+                   files of its cameras, and how many of them the session has
+    notes          what the session does not have of the dataset, in words
+    problem        why it has failed; null: it has not
+    asked_by       who has asked for it
+    asked_at       when somebody first asked for it
+    finished_at    when it ended; null: it has not
+    """
+
+    robot_id: str
+    dataset: str
+    version: int
+    status: Literal["queued", "reading", "storing", "video", "done", "failed"]
+    session_id: int | None
+    session_ids: list[int]
+    episodes: int | None
+    frames: int | None
+    stored_frames: int
+    videos: int
+    stored_videos: int
+    notes: list[str]
+    problem: ImportProblem | None
+    asked_by: str
+    asked_at: datetime
+    finished_at: datetime | None

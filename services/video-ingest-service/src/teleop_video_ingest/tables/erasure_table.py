@@ -32,6 +32,7 @@ SELECT f.sha256 FROM dataset_version v JOIN dataset_version_file f ON f.version_
 """
 CHUNKS = "SELECT id, file_path FROM video_chunk WHERE session_id = $1 ORDER BY id LIMIT $2"
 DELETE_CHUNK = "DELETE FROM video_chunk WHERE id = $1"
+DELETE_IMPORTS = "DELETE FROM dataset_import WHERE session_id = $1"
 SESSION_STREAM = "SELECT stream_id FROM teleop_session WHERE id = $1"
 
 DATASET = "SELECT id FROM dataset WHERE robot_id = $1 AND name = $2"
@@ -89,6 +90,11 @@ async def some_chunks(connection: Connection, session_id: int, limit: int) -> Se
 
 async def delete_chunk(connection: Connection, chunk_id: int) -> None:
     await connection.execute(DELETE_CHUNK, chunk_id)
+
+
+async def delete_imports(connection: Connection, session_id: int) -> None:
+    """Forget that the session was made of a dataset, which stays."""
+    await connection.execute(DELETE_IMPORTS, session_id)
 
 
 async def versions_of(connection: Connection, dataset_id: int) -> list[int]:

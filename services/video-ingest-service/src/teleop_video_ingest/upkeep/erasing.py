@@ -64,6 +64,8 @@ class FileEraser:
         async with transaction(self._pool, timeout_s=STEP_TIMEOUT_S) as connection:
             if not await erasure_table.is_session(connection, share):
                 return
+            # They refer to its video, too; one that is under way ends.
+            await erasure_table.delete_imports(connection, session_id)
             objects = await erasure_table.objects_of_session(connection, session_id)
             # In one transaction with the look, and before any row goes: afterwards nobody could tell which
             # they were.
