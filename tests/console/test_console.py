@@ -116,7 +116,7 @@ def test_no_picture_of_many_is_wrong(open_page, recorded):
 
 def test_an_episode_is_judged_by_keys_and_taken_back(open_page, recorded):
     """What was said is there after a reload, and so is that it was taken back."""
-    page = open_page("review")
+    page = open_page("review?order=newest")
     # The newest comes first.
     judged, others = len(EPISODES) - 1, len(EPISODES) - 2
     expect(page.locator(".judge > header h2")).to_have_text(f"Episode {judged}")

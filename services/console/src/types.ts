@@ -47,6 +47,33 @@ export interface LibraryEpisode extends EpisodeView {
   fps: number;
   status: Status;
   start_time: string;
+  flags: string[];
+  suspicion: number | null;
+}
+
+export interface FlagKind {
+  name: string;
+  unit: string;
+  measures: string;
+  why: string;
+}
+
+export interface FlagView {
+  flag: string;
+  joint: string | null;
+  first_frame: number;
+  end_frame: number;
+  value: number;
+  threshold: number;
+  other_session: number | null;
+  other_episode: number | null;
+}
+
+export interface EpisodeFlags {
+  looked_at: string | null;
+  waiting: boolean;
+  suspicion: number | null;
+  flags: FlagView[];
 }
 
 export interface EpisodePage {

@@ -8,12 +8,20 @@ import { duration } from "../model/format.ts";
 import { chunkAt, usable } from "../model/pictures.ts";
 import { details, series, sessionKept, videos } from "../model/recording.ts";
 import { Empty, Label, Loading, Trouble } from "../parts/common.tsx";
+import { FlagsPanel, plain, useFlagKinds } from "../parts/flags.tsx";
 import { type Episode, JudgePanel, judgeBy, useJudging } from "../parts/judging.tsx";
 import { useKeys } from "../parts/keyboard.tsx";
 import { Player, POINTS, playBy, useTransport } from "../parts/player.tsx";
 import { contentOf } from "../player/camera.ts";
 import { placeTo, replaceQuery } from "../router.ts";
-import type { EpisodePage, LibraryEpisode, OutcomeReason, RobotView, SessionDetail } from "../types.ts";
+import type {
+  EpisodePage,
+  FlagKind,
+  LibraryEpisode,
+  OutcomeReason,
+  RobotView,
+  SessionDetail,
+} from "../types.ts";
 import { Select, Text } from "./sessions.tsx";
 
 const PAGE = 100;
@@ -24,7 +32,8 @@ const AHEAD_BYTES = 32_000_000;
 const OUTCOMES = ["unlabelled", "success", "failure", "discarded"] as const;
 // In the address: without it, those that nobody has judged are shown.
 const ANY = "any";
-const FILTERS = ["outcome", "robot_id", "task", "tag", "operator", "reason"] as const;
+const FILTERS = ["outcome", "robot_id", "task", "tag", "operator", "reason", "flag"] as const;
+const ORDERS = ["suspicion", "newest"] as const;
 
 function keyOf(episode: Episode): string {
   return `${episode.session_id} ${episode.episode_index}`;
@@ -34,6 +43,7 @@ export function Review({ query }: { query: Record<string, string> }) {
   const filter: Record<string, string> = Object.fromEntries(FILTERS.map((name) => [name, query[name] ?? ""]));
   if (query["outcome"] === undefined) filter["outcome"] = "unlabelled";
   if (query["outcome"] === ANY) filter["outcome"] = "";
+  filter["order"] = query["order"] || ORDERS[0];
   return <Queue key={JSON.stringify(filter)} filter={filter} />;
 }
 
@@ -49,6 +59,7 @@ function Queue({ filter }: { filter: Record<string, string> }) {
     [],
   );
   const reasons = useAsked<OutcomeReason[]>((signal) => get("outcome-reasons", signal), []);
+  const kinds = useFlagKinds();
   const robots = useAsked<RobotView[]>((signal) => get("robots", signal), []);
   useEffect(() => {
     if (first.value) {
@@ -111,6 +122,19 @@ function Queue({ filter }: { filter: Record<string, string> }) {
       <h1 class="hidden">{say("review")}</h1>
       <form class="filters" onSubmit={(event) => event.preventDefault()}>
         <Select
+          required
+          label={say("order")}
+          value={filter["order"]!}
+          options={ORDERS.map((each) => [each, say(each)])}
+          onChange={(value) => change("order", value)}
+        />
+        <Select
+          label={say("flag")}
+          value={filter["flag"]!}
+          options={kinds.map(({ name }) => [name, plain(name)])}
+          onChange={(value) => change("flag", value)}
+        />
+        <Select
           label={say("outcome")}
           value={filter["outcome"]!}
           options={OUTCOMES.map((each) => [each, say(each)])}
@@ -141,7 +165,16 @@ function Queue({ filter }: { filter: Record<string, string> }) {
       ) : session.value && session.value.id === episode.session_id ? (
         <OneEpisode
           key={session.value.id}
-          {...{ session: session.value, episode, judging, queue, at, onAt: setAt, more: cursor !== null }}
+          {...{
+            session: session.value,
+            episode,
+            judging,
+            kinds,
+            queue,
+            at,
+            onAt: setAt,
+            more: cursor !== null,
+          }}
         />
       ) : session.problem ? (
         <Trouble problem={session.problem} again={session.again} />
@@ -178,13 +211,14 @@ interface OneProps {
   session: SessionDetail;
   episode: LibraryEpisode;
   judging: ReturnType<typeof useJudging>;
+  kinds: FlagKind[];
   queue: LibraryEpisode[];
   at: number;
   onAt: (at: number) => void;
   more: boolean;
 }
 
-function OneEpisode({ session, episode, judging, queue, at, onAt, more }: OneProps) {
+function OneEpisode({ session, episode, judging, kinds, queue, at, onAt, more }: OneProps) {
   const { say } = useKnown();
   const [zoomed, setZoomed] = useState<{ of: string; range: [number, number] | null } | null>(null);
   const zoom = zoomed?.of === keyOf(episode) ? zoomed.range : null;
@@ -231,6 +265,15 @@ function OneEpisode({ session, episode, judging, queue, at, onAt, more }: OnePro
       </div>
       <aside>
         <JudgePanel episode={episode} judging={judging} />
+        <FlagsPanel
+          sessionId={episode.session_id}
+          episodeIndex={episode.episode_index}
+          kinds={kinds}
+          onFrame={(frame) => {
+            transport.pause();
+            transport.seek(frame);
+          }}
+        />
         <section class="queue" aria-label={say("queue")}>
           <header>
             <h2>{say("queue")}</h2>
@@ -277,6 +320,11 @@ function QueueList({ queue, at, onAt }: { queue: LibraryEpisode[]; at: number; o
               {each.session_id}·<b>{each.episode_index}</b>
             </span>
             <span class="quiet">{each.task ?? say("noTask")}</span>
+            {each.flags.length > 0 && (
+              <span class="tag" title={each.flags.map(plain).join(", ")}>
+                {each.flags.length}
+              </span>
+            )}
             <Label outcome={each.outcome} />
           </button>
         </li>

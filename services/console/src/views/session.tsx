@@ -7,6 +7,7 @@ import { useKnown } from "../context.tsx";
 import { decimal, duration, time, whole } from "../model/format.ts";
 import { session as fetchSession } from "../model/recording.ts";
 import { Empty, Label, Loading, Trouble } from "../parts/common.tsx";
+import { FlagsPanel, useFlagKinds } from "../parts/flags.tsx";
 import { type Episode, JudgePanel, judgeBy, useJudging } from "../parts/judging.tsx";
 import { useKeys } from "../parts/keyboard.tsx";
 import { LedgerPanel } from "../parts/ledger.tsx";
@@ -59,6 +60,12 @@ function OneSession({ found, ledger, startAt, startWith }: OneProps) {
   const [zoom, setZoom] = useState<[number, number] | null>(null);
   const [chosen, setChosen] = useState<number | null>(startWith);
   const reasons = useAsked<OutcomeReason[]>((signal) => get("outcome-reasons", signal), []);
+  const kinds = useFlagKinds();
+  const show = (frame: number) => {
+    transport.pause();
+    setZoom(null);
+    transport.seek(frame);
+  };
   const episodes = found.episode_list.map((each) => {
     const changed = changes.get(each.episode_index);
     return changed && changed.revision >= each.revision ? { ...each, ...changed } : each;
@@ -160,16 +167,14 @@ function OneSession({ found, ledger, startAt, startWith }: OneProps) {
           )}
         </section>
         {current && <JudgePanel episode={current} judging={judging} />}
-        {ledger && (
-          <LedgerPanel
-            ledger={ledger}
-            onFrame={(frame) => {
-              transport.pause();
-              setZoom(null);
-              transport.seek(frame);
-            }}
+        {current && (
+          <FlagsPanel
+            sessionId={current.session_id}
+            episodeIndex={current.episode_index}
+            {...{ kinds, onFrame: show }}
           />
         )}
+        {ledger && <LedgerPanel ledger={ledger} onFrame={show} />}
       </aside>
     </div>
   );

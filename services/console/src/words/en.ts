@@ -144,6 +144,16 @@ export const en = {
   next: "Next",
   history: "Changed {n} time|Changed {n} times",
 
+  flags: "Flags",
+  flag: "Flag",
+  flagsNone: "Nothing suspicious about its joints",
+  flagsUnknown: "Nobody has looked at it yet",
+  flagsWaiting: "will be looked at again",
+  flagValue: "{value} {unit}, threshold {threshold}",
+  order: "Order",
+  suspicion: "most suspicious first",
+  newest: "newest first",
+
   ledger: "Ledger",
   ledgerComplete: "Every frame is accounted for",
   ledgerOpen: "Not complete",

@@ -146,6 +146,16 @@ export const ko: Words = {
   next: "다음",
   history: "{n}번 변경됨",
 
+  flags: "플래그",
+  flag: "플래그",
+  flagsNone: "관절에 의심스러운 점이 없습니다",
+  flagsUnknown: "아직 살펴보지 않았습니다",
+  flagsWaiting: "다시 살펴볼 예정",
+  flagValue: "{value} {unit}, 임계값 {threshold}",
+  order: "순서",
+  suspicion: "의심스러운 것부터",
+  newest: "최신부터",
+
   ledger: "원장",
   ledgerComplete: "모든 프레임이 확인되었습니다",
   ledgerOpen: "아직 완전하지 않음",
