@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from filmed import OTHER_NAME, PATIENCE_MS, Recorded, record
 from lerobot_robot_virtual.scene import VIEWS
@@ -46,13 +45,11 @@ def recorded() -> Iterator[Recorded]:
         whole_backend(folder, LEROBOT_BACKEND_NAMES=OTHER_NAME) as process,
     ):
         session_id = record(process.url, "robot_A", Path(folder, "spool"))
+        found = Recorded(process, session_id, {view: [] for view in VIEWS})
         deadline = time.monotonic() + PATIENCE_S
-        while not httpx.get(f"{process.url}/sessions/{session_id}/ledger", timeout=PATIENCE_S).json()[
-            "complete"
-        ]:
+        while not found.has_arrived():
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        found = Recorded(process, session_id, {view: [] for view in VIEWS})
         told = found.get(f"sessions/{session_id}/videos")
         for video in sorted(told["videos"], key=lambda each: each["chunk_index"]):
             found.frames[video["camera_key"]] += found.get(f"videos/{video['id']}")["frame_indices"]

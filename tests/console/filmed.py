@@ -12,6 +12,7 @@ from lerobot_robot_virtual.scene import VIEWS, render
 from teleop_schema.session import Camera
 from teleop_testing.backends.processes import ServiceProcess
 from teleop_testing.waiting import PATIENCE_S
+from teleop_video_ingest.model.coverage import NOT_YET
 
 # A name of this machine that is not its own: what is asked under it comes by plain http from elsewhere.
 OTHER_NAME = "robots.test"
@@ -81,6 +82,14 @@ class Recorded:
     def send(self, method: str, path: str, body: Any) -> Any:
         answer = httpx.request(method, f"{self.url}/{path}", json=body, timeout=PATIENCE_S)
         return answer.raise_for_status().json()
+
+    def has_arrived(self) -> bool:
+        """Whether nothing of it is on its way; of the last second of video, the ledger alone can't say so."""
+        cameras = self.get(f"sessions/{self.session_id}/videos")["cameras"]
+        awaited = [gap for camera in cameras for gap in camera["uncovered"] if gap["reason"] == NOT_YET]
+        # A picture belongs to the frame that first saw it.
+        few = all(gap["end"] - gap["first"] < PICTURE_EVERY for gap in awaited)
+        return few and self.get(f"sessions/{self.session_id}/ledger")["complete"]
 
     def episode(self, number: int) -> Any:
         return self.get(f"sessions/{self.session_id}/episodes/{number}")

@@ -12,7 +12,7 @@ PYTHON_IMAGE = "python:3.12-slim-bookworm"
 # of HEVC and AV1 65 (36 without), numpy 44, the S3 client, the Hub's and psycopg 13 each, ADBC 10.
 OWN_MB = {
     "setup": 50,
-    "telemetry-service": 180,
+    "telemetry-service": 240,
     "video-ingest-service": 220,
     "export-service": 290,
     "sync-agent": 190,

@@ -19,12 +19,12 @@ from teleop_testing.waiting import PATIENCE_S
 def slowly(monkeypatch):
     """Exports take a second or two."""
 
-    def build_slowly(folder, order, reader, chunks, files, media, watch):
+    def build_slowly(folder, order, name, reader, chunks, files, media, watch):
         def wait(stage, done, total):
             time.sleep(0.05)
             watch(stage, done, total)
 
-        return build(folder, order, reader, chunks, files, media, wait)
+        return build(folder, order, name, reader, chunks, files, media, wait)
 
     monkeypatch.setattr("teleop_export.worker.build", build_slowly)
     monkeypatch.setattr("teleop_export.planning.pieces.READ_FRAMES", 100)

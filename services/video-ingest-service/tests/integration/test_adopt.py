@@ -20,7 +20,8 @@ from teleop_video_ingest.tables.version_table import best_version, newest_of_rob
 from teleop_video_ingest.upkeep.ownership import claim
 
 FORGET = """
-TRUNCATE video_chunk, upload, dataset, dataset_file, dataset_version, dataset_version_file, stored_object
+TRUNCATE video_chunk, upload, dataset, dataset_file, dataset_version, dataset_version_file, dataset_import,
+         import_video, stored_object
 """
 ANOTHER = "UPDATE installation SET id = gen_random_uuid()"
 ROW = "SELECT to_jsonb(c) - 'id' - 'noted_at' FROM video_chunk c ORDER BY session_id, camera_key, chunk_index"

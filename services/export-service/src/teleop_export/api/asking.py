@@ -81,7 +81,7 @@ async def create_export(request: Request) -> Response:
     if wanted.push_to_hub is not None:
         caller_of(request).check_need("push")
         check_pusher(request, wanted.push_to_hub, wanted.repo_id)
-    export_id = await _ask(request, structs.replace(wanted, push_to_hub=None))
+    export_id = await _ask(request, wanted)
     if wanted.push_to_hub is not None:
         await pushes.put(export_id, wanted.push_to_hub, again=False)
     return await _accepted(request, export_id)
@@ -114,6 +114,8 @@ async def _ask(request: Request, asked: ExportRequest) -> int:
         order = await _order(wanted, sessions)
     await asyncio.to_thread(folders.check_space, order.size_bytes)
     name = await asyncio.to_thread(fingerprint, wanted, order)
+    # Whether it is pushed makes no other export of it.
+    asked, wanted = (structs.replace(each, push_to_hub=None) for each in (asked, wanted))
     export_id = await exports.put(asked, wanted, order, name, jobs.enqueue)
     await _renew(request, export_id)
     return export_id
