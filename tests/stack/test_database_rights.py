@@ -24,6 +24,9 @@ def test_each_table_has_one_writer(stack):
     assert writers.pop("audit") == ["telemetry", "ingest", "export"]
     # Each service notes how far it is with its own share, in rows that telemetry-service adds.
     assert writers.pop("erasure_share") == ["telemetry", "ingest", "export"]
+    # Ingest notes what is to be imported, telemetry-service how far it is with it.
+    assert writers.pop("dataset_import") == ["telemetry", "ingest"]
+    assert writers.pop("import_video") == ["telemetry", "ingest"]
     assert {table: roles for table, roles in writers.items() if len(roles) != 1} == {}
 
 
