@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -112,18 +113,27 @@ def pgbouncer(url, postgres, mode):
 
     Run by the account of the server, to which alone its socket is open.
     """
-    about, port = conninfo_to_dict(url), free_port()
+    about = conninfo_to_dict(url)
     account = {"user": psutil.Process(postgres.pid).uids().real} if os.geteuid() == 0 else {}
     with tempfile.TemporaryDirectory(prefix="pgbouncer-") as folder, tempfile.TemporaryFile() as log:
         os.chmod(folder, 0o755)
         configuration = Path(folder, "pgbouncer.ini")
-        configuration.write_text(
-            f"[databases]\n{about['dbname']} = host={about['host']} user={about['user']}\n"
-            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
-            f"auth_type = any\nunix_socket_dir =\npool_mode = {mode}\n"
-        )
-        command = [str(PGBOUNCER), str(configuration)]
-        process = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, **account)
+        listens, attempts = False, 0
+        while not listens:
+            # Somebody else may have taken the port meanwhile: then PgBouncer ends.
+            attempts += 1
+            assert attempts < 5, log.seek(0) or log.read()
+            port = free_port()
+            configuration.write_text(
+                f"[databases]\n{about['dbname']} = host={about['host']} user={about['user']}\n"
+                f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+                f"auth_type = any\nunix_socket_dir =\npool_mode = {mode}\n"
+            )
+            command = [str(PGBOUNCER), str(configuration)]
+            process = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, **account)
+            while process.poll() is None and not listens:
+                with socket.socket() as probe:
+                    listens = probe.connect_ex(("127.0.0.1", port)) == 0
         try:
             yield f"postgresql://{about['user']}@127.0.0.1:{port}/{about['dbname']}"
         finally:
