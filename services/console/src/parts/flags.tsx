@@ -1,5 +1,6 @@
 /** What is suspicious about an episode, each with its moment. */
 
+import { useEffect, useState } from "preact/hooks";
 import { get } from "../api.ts";
 import { useAsked } from "../asking.ts";
 import { useKnown } from "../context.tsx";
@@ -7,6 +8,7 @@ import { decimal } from "../model/format.ts";
 import { placeTo } from "../router.ts";
 import type { EpisodeFlags, FlagKind } from "../types.ts";
 
+// While the server has not looked at it, or is to look again, ms.
 const LOOK_AGAIN_MS = 4000;
 
 /** A flag's name as words: "idle end". */
@@ -28,11 +30,15 @@ interface Props {
 
 export function FlagsPanel({ sessionId, episodeIndex, kinds, onFrame }: Props) {
   const { say, language } = useKnown();
+  const [open, setOpen] = useState(false);
   const found = useAsked<EpisodeFlags>(
     (signal) => get(`sessions/${sessionId}/episodes/${episodeIndex}/flags`, signal),
     [sessionId, episodeIndex],
-    LOOK_AGAIN_MS,
+    open ? LOOK_AGAIN_MS : null,
   );
+  useEffect(() => {
+    setOpen(found.value !== null && (found.value.waiting || found.value.looked_at === null));
+  }, [found.value]);
   if (!found.value) return null;
   const { flags, looked_at, waiting } = found.value;
   return (

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 import numpy as np
+import pytest
 import pytest_asyncio
 from teleop_runtime.postgres.pool import open_pool
 from teleop_telemetry.archive.retention import RETENTION_CONNECTIONS
@@ -104,3 +105,23 @@ async def recorded(database_url, database):
 async def pool(database_url):
     async with open_pool(database_url, max_size=RETENTION_CONNECTIONS) as pool:
         yield pool
+
+
+@pytest.fixture
+def judge(http):
+    async def judge(session: int, index: int, **change) -> dict:
+        answer = await http.patch(f"/sessions/{session}/episodes/{index}", json=change)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    return judge
+
+
+@pytest.fixture
+def find(http):
+    async def find(**query) -> list[tuple[int, int]]:
+        answer = await http.get("/episodes", params=query)
+        assert answer.status_code == 200, answer.text
+        return [(each["session_id"], each["episode_index"]) for each in answer.json()["episodes"]]
+
+    return find

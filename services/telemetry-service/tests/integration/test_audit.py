@@ -1,6 +1,5 @@
 """The counting of ended sessions, which finds what is neither stored nor named."""
 
-from teleop_schema.messages import End, Ended
 from teleop_telemetry import metrics
 from teleop_telemetry.audit import Audit
 from teleop_testing.robots.robot import TestRobot, batch
@@ -24,7 +23,5 @@ async def test_each_session_that_a_robot_ends_is_audited(service, database):
     before = metrics.SESSIONS_AUDITED._value.get()
     async with TestRobot.connected(service, "robot_A") as robot:
         await robot.send(batch(0, 50))
-        await robot.say(End(frames=50))
-        while not isinstance(await robot.hear_any(), Ended):
-            pass
+        await robot.finish(50)
     await until(lambda: metrics.SESSIONS_AUDITED._value.get() > before)

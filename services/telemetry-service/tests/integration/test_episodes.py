@@ -19,9 +19,7 @@ async def record(service, *events: Event, frames: int = 10, **ending) -> None:
     """A session of some frames whose first batch tells all events."""
     async with TestRobot.connected(service) as robot:
         await robot.send(batch(0, frames, events=events))
-        await robot.say(End(frames=frames, **ending))
-        while not isinstance(await robot.hear_any(), Ended):
-            pass
+        await robot.finish(frames, **ending)
 
 
 async def episodes(database) -> list[tuple]:
@@ -276,9 +274,7 @@ async def test_cameras_without_video_are_left_out(service, database, http):
         await robot.send(batch(0, 2, events=(told("grey", "grayscale"),)))
         await robot.send(batch(2, 2, events=(told("grey", "grayscale"), told("top", "no picture", 2))))
         # That of its shipper, if the recorder is killed then: what was said first says more.
-        await robot.say(End(frames=4, events=(told("wrist", "gone", 4), told("grey", "killed", 4))))
-        while not isinstance(await robot.hear_any(), Ended):
-            pass
+        await robot.finish(4, events=(told("wrist", "gone", 4), told("grey", "killed", 4)))
     number = await database.value("SELECT max(id) FROM teleop_session")
     found = (await http.get(f"/sessions/{number}")).json()
     assert found["cameras"].keys() == {"front"}
@@ -298,9 +294,7 @@ async def test_what_only_the_commands_dataset_had_is_kept_with_the_session(servi
     async with TestRobot.connected(service, session=description(host={"name": "pc"})) as robot:
         await robot.send(batch(0, 2, events=(told("observation.state", "[ee.x]"), told("map", "too large"))))
         await robot.send(batch(2, 2, events=(told("map", "again"),)))
-        await robot.say(End(frames=4, events=(told("words", "a language"),)))
-        while not isinstance(await robot.hear_any(), Ended):
-            pass
+        await robot.finish(4, events=(told("words", "a language"),))
     number = await database.value("SELECT max(id) FROM teleop_session")
     why = {"observation.state": "[ee.x]", "map": "too large", "words": "a language"}
     found = (await http.get(f"/sessions/{number}")).json()

@@ -18,6 +18,7 @@ from teleop_schema.words import shown
 
 from teleop_client.address import backend_url_option
 from teleop_client.credentials import Tokens
+from teleop_client.ending import INTERRUPTED, REFUSED, TRY_LATER, end_with
 from teleop_client.exporting.exports import ExportError, Exports, check_free
 from teleop_client.exporting.progress import showing
 from teleop_client.exporting.summary import DATASET, MCAP, PARQUET, summary
@@ -25,7 +26,6 @@ from teleop_client.lerobot_home import lerobot_home
 
 DEFAULT_URL = "http://localhost:8000"
 OUTCOMES = ("success", "failure", "unlabelled")
-REFUSED, TRY_LATER, INTERRUPTED = 1, 75, 130
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     except OSError as error:
         # An error with files on this machine; errors of the connection are ExportErrors.
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-        _end(REFUSED, what, "choose another folder with --root, or free some space there")
+        end_with(REFUSED, what, "choose another folder with --root, or free some space there")
     except KeyboardInterrupt:
         print("stopped; the backend continues: run the command again to fetch the dataset", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
@@ -52,14 +52,7 @@ def main() -> None:
 
 def end(error: ExportError) -> NoReturn:
     """Say what went wrong, and exit with the status for it."""
-    _end(TRY_LATER if error.retryable else REFUSED, str(error), error.hint)
-
-
-def _end(status: int, error: str, hint: str | None) -> NoReturn:
-    print(f"error: {shown(error)}", file=sys.stderr)
-    if hint:
-        print(f"hint: {shown(hint)}", file=sys.stderr)
-    raise SystemExit(status)
+    end_with(TRY_LATER if error.retryable else REFUSED, str(error), error.hint)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

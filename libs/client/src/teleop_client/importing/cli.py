@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from teleop_schema.commands.command_line import Parser
 from teleop_schema.commands.variables import mistyped
@@ -19,7 +19,8 @@ from teleop_schema.words import counted, shown
 from teleop_client.address import backend_url_option
 from teleop_client.backend_http import HttpFailure, Interrupted, dataset_address
 from teleop_client.credentials import Tokens
-from teleop_client.exporting.cli import DEFAULT_URL, INTERRUPTED, REFUSED, TRY_LATER
+from teleop_client.ending import INTERRUPTED, REFUSED, TRY_LATER, end_with
+from teleop_client.exporting.cli import DEFAULT_URL
 from teleop_client.exporting.exports import PATIENCE_S, POLL_S, SILENCE_S, Progress
 from teleop_client.exporting.progress import showing
 from teleop_client.importing.folder import LocalFile, NotADataset, find_files, hash_file, manifest_of
@@ -54,17 +55,17 @@ def main() -> None:
     try:
         asyncio.run(import_dataset(arguments, sys.stderr))
     except (NotADataset, ImportFailed) as error:
-        _end(REFUSED, str(error), error.hint)
+        end_with(REFUSED, str(error), error.hint)
     except BadInput as error:
-        _end(REFUSED, error.detail, error.hint)
+        end_with(REFUSED, error.detail, error.hint)
     except SourceChanged as error:
-        _end(TRY_LATER, f"the dataset changed while it was uploaded: {error}", "run the command again")
+        end_with(TRY_LATER, f"the dataset changed while it was uploaded: {error}", "run the command again")
     except GaveUp as error:
-        _end(TRY_LATER, str(error), _hint_of(error.error))
+        end_with(TRY_LATER, str(error), _hint_of(error.error))
     except HttpFailure as error:
-        _end(TRY_LATER if isinstance(error, Interrupted) else REFUSED, str(error), _hint_of(error))
+        end_with(TRY_LATER if isinstance(error, Interrupted) else REFUSED, str(error), _hint_of(error))
     except OSError as error:
-        _end(REFUSED, f"{error.filename}: {error.strerror}" if error.filename else str(error), None)
+        end_with(REFUSED, f"{error.filename}: {error.strerror}" if error.filename else str(error), None)
     except KeyboardInterrupt:
         print("stopped; run the command again to go on from here", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
@@ -72,13 +73,6 @@ def main() -> None:
 
 def _hint_of(error: HttpFailure) -> str | None:
     return error.problem.hint if error.problem else None
-
-
-def _end(status: int, error: str, hint: str | None) -> NoReturn:
-    print(f"error: {shown(error)}", file=sys.stderr)
-    if hint:
-        print(f"hint: {shown(hint)}", file=sys.stderr)
-    raise SystemExit(status)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

@@ -7,9 +7,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
     Awaitable,
     Callable,
     Collection,
@@ -17,7 +14,7 @@ from collections.abc import (
     Mapping,
 )
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote
 
@@ -45,6 +42,7 @@ from teleop_runtime.serving.bodies import STILL_ADMITTED
 from teleop_runtime.serving.identity import session_shown, sessions_of, signed_in
 from teleop_runtime.serving.posture import SHOW, Posture
 from teleop_runtime.serving.problems import as_backend_error, as_message, refuse
+from teleop_runtime.serving.validity import SocketEndpoint, events_while_valid, while_valid
 from teleop_runtime.trouble import trouble_of
 
 log = get_logger(__name__)
@@ -64,7 +62,6 @@ ENDED = "the token was revoked, has expired, or is for fewer robots now"
 FAREWELL_TIMEOUT_S = 2.0
 
 type HttpEndpoint = Callable[[Request], Awaitable[Response]]
-type SocketEndpoint = Callable[[WebSocket], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -288,7 +285,8 @@ def guard(endpoint: HttpEndpoint, needs: Need, own_check: bool) -> HttpEndpoint:
             return response
         if response.media_type != EVENTS:
             return _WhileAdmitted(response, still)
-        response.body_iterator = _events_while_valid(request, caller, response.body_iterator)
+        ended = partial(_ended, request, caller)
+        response.body_iterator = events_while_valid(caller, ended, response.body_iterator)
         return response
 
     return answer
@@ -319,10 +317,10 @@ def guard_socket(endpoint: SocketEndpoint, needs: Need) -> SocketEndpoint:
             known = error if isinstance(error, BackendError) else as_backend_error(error)
             await refuse(websocket, known)
             return
-        if _can_end(caller):
-            await _while_valid(websocket, endpoint, caller)
-        else:
+        if not _can_end(caller):
             await endpoint(websocket)
+        elif await while_valid(websocket, endpoint, caller, partial(_ended, websocket, caller)):
+            await _dismiss(websocket, caller)
 
     return converse
 
@@ -379,52 +377,8 @@ async def _ended(connection: HTTPConnection, caller: Principal) -> None:
     await known.ended(caller)
 
 
-def _log_end(caller: Principal) -> None:
-    log.warning("connection ended: its access is no longer valid", by=caller.name, token_prefix=caller.prefix)
-
-
-async def _events_while_valid[Event](
-    request: Request, caller: Principal, events: AsyncIterable[Event]
-) -> AsyncIterator[Event]:
-    """The events, until what let the caller in has ended: then whoever asks again is refused."""
-    ended = asyncio.ensure_future(_ended(request, caller))
-    coming: asyncio.Future[Event] | None = None
-    iterator = aiter(events)
-    try:
-        while True:
-            coming = asyncio.ensure_future(anext(iterator))
-            await asyncio.wait((coming, ended), return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                _log_end(caller)
-                return
-            try:
-                event = coming.result()
-            except StopAsyncIteration:
-                return
-            yield event
-    finally:
-        waiting = [each for each in (coming, ended) if each is not None]
-        for each in waiting:
-            each.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-        # So that what it holds, a connection to the database for example, is freed now.
-        if isinstance(iterator, AsyncGenerator):
-            await iterator.aclose()
-
-
-async def _while_valid(websocket: WebSocket, endpoint: SocketEndpoint, caller: Principal) -> None:
-    conversing: asyncio.Future[Any] = asyncio.ensure_future(endpoint(websocket))
-    ended = asyncio.ensure_future(_ended(websocket, caller))
-    try:
-        await asyncio.wait((conversing, ended), return_when=asyncio.FIRST_COMPLETED)
-        if conversing.done():
-            await conversing
-            return
-    finally:
-        conversing.cancel()
-        ended.cancel()
-        await asyncio.gather(conversing, ended, return_exceptions=True)
-    _log_end(caller)
+async def _dismiss(websocket: WebSocket, caller: Principal) -> None:
+    """Tell a caller that is not let in any more, and close."""
     if caller.token_id is not None:
         error = Unauthorized(ENDED, hint="let the robot join again")
     else:

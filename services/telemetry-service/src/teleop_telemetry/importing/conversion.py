@@ -1,12 +1,9 @@
 """A version of a dataset, read by a confined process, as a plan and a file of frames."""
 
 import asyncio
-import contextlib
 import math
-import os
 import shutil
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +13,8 @@ import msgspec
 import pyarrow as pa
 from teleop_dataset.errors import NotImportable
 from teleop_runtime.confined.ends import OF_THE_DECODER, cause_of
-from teleop_runtime.confined.start import command_of, worker_environment
+from teleop_runtime.confined.once import Died, run_once
+from teleop_runtime.confined.scratch import clear, lay
 from teleop_runtime.logs import get_logger
 from teleop_runtime.store import Store
 from teleop_schema.decoding import DECODE_ERRORS
@@ -35,8 +33,6 @@ READ_TIMEOUT_S = 2 * 3600.0
 LEFTOVER_S = 2 * READ_TIMEOUT_S
 # 100,000 episodes with some tasks each take 30 MB.
 MAX_PLAN_BYTES = 256 * 1024**2
-# The end of its output, which has the reason in its last lines.
-MAX_COMPLAINT_BYTES = 4000
 # A frame that some session happens to have, too, is none for long.
 SAMPLES = 5
 # What is read of a dataset; of its videos only which there are.
@@ -100,7 +96,7 @@ async def converted(
     started_us  time of the first frame if the dataset tells none
     raises      NotImportable, Overloaded, ObjectMissing
     """
-    await asyncio.to_thread(_clear, scratch)
+    await asyncio.to_thread(clear, scratch, LEFTOVER_S)
     folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=scratch, prefix="import-"))
     try:
         # Apart, because the process may write in the one folder, and must not in the other.
@@ -110,7 +106,7 @@ async def converted(
         for file in files:
             if file.path.startswith(READ):
                 async with store.as_file(file.sha256) as stored:
-                    await asyncio.to_thread(_link, stored, source / local_path(file.path))
+                    await asyncio.to_thread(lay, stored, source / local_path(file.path))
         await _run(source, made, started_us)
         yield Converted(await asyncio.to_thread(_plan, made), made / FRAMES)
     finally:
@@ -120,27 +116,13 @@ async def converted(
 async def _run(source: Path, made: Path, started_us: int) -> None:
     """Raises NotImportable if the files crash the process, Overloaded if something else ended it."""
     words = (str(source), str(made), str(started_us))
-    process = await asyncio.create_subprocess_exec(
-        *command_of("teleop_telemetry.importing.worker", *words),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-        env=worker_environment(),
-    )
     try:
-        async with asyncio.timeout(READ_TIMEOUT_S):
-            _, complaint = await process.communicate()
+        await run_once("teleop_telemetry.importing.worker", *words, timeout_s=READ_TIMEOUT_S, told=False)
     except TimeoutError:
         raise NotImportable(f"reading it took more than {READ_TIMEOUT_S:.0f} s") from None
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-    if process.returncode:
-        told = complaint[-MAX_COMPLAINT_BYTES:].decode(errors="replace")
-        log.error("an import's process died", returncode=process.returncode, stderr=told)
-        raise _why(process.returncode)
+    except Died as end:
+        log.error("an import's process died", returncode=end.returncode, stderr=end.complaint)
+        raise _why(end.returncode) from None
 
 
 def _why(returncode: int) -> BackendError:
@@ -165,19 +147,3 @@ def _plan(made: Path) -> Plan:
     if answer.plan is None:
         raise NotImportable("nothing was read of it")
     return answer.plan
-
-
-def _clear(scratch: Path) -> None:
-    """Create `scratch` if it is missing, and remove what killed imports left there."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    for folder in scratch.iterdir():
-        if folder.stat().st_mtime < time.time() - LEFTOVER_S:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _link(stored: Path, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(stored, path)
-    except OSError:
-        shutil.copyfile(stored, path)

@@ -1,12 +1,9 @@
 """Repairs a version of a dataset whose recorder was killed; the result is an additional version."""
 
 import asyncio
-import contextlib
 import hashlib
-import os
 import shutil
 import tempfile
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +12,8 @@ from uuid import uuid4
 import aiofiles
 import msgspec
 from teleop_runtime.confined.ends import OF_THE_DECODER, cause_of
-from teleop_runtime.confined.start import command_of, worker_environment
+from teleop_runtime.confined.once import Died, run_once
+from teleop_runtime.confined.scratch import clear, lay
 from teleop_runtime.logs import get_logger
 from teleop_runtime.postgres.pool import Pool, connected, transaction
 from teleop_runtime.store import Store
@@ -41,8 +39,6 @@ REPAIR_TIMEOUT_S = 4 * 3600.0
 LEFTOVER_S = 2 * REPAIR_TIMEOUT_S
 # At a time.
 READ_BYTES = 1024 * 1024
-# The end of its output, which has the reason in its last lines.
-MAX_COMPLAINT_BYTES = 4000
 INFO = "meta/info.json"
 
 
@@ -102,7 +98,7 @@ class Repairs:
 
     @asynccontextmanager
     async def _folder(self) -> AsyncIterator[Path]:
-        await asyncio.to_thread(_clear, self._scratch)
+        await asyncio.to_thread(clear, self._scratch, LEFTOVER_S)
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch, prefix="repair-"))
         try:
             yield folder
@@ -137,7 +133,7 @@ class Repairs:
 
     async def _lay(self, file: FileRow, path: Path) -> None:
         async with self._store.as_file(file.sha256) as stored:
-            await asyncio.to_thread(_link, stored, path)
+            await asyncio.to_thread(lay, stored, path)
 
     async def _take_in(self, root: Path, path: Path) -> ManifestFile:
         """Turn a file of the repaired dataset into an object; its row is too young for a sweep to remove
@@ -169,27 +165,15 @@ async def _run(source: Path, target: Path, earlier_info: Path | None, *, closed:
     Overloaded if something else ended it."""
     arguments = ["closed" if closed else "torn"]
     arguments += [str(path) for path in (source, target, earlier_info) if path is not None]
-    process = await asyncio.create_subprocess_exec(
-        *command_of("teleop_video_ingest.datasets.repair_worker", *arguments),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-        env=worker_environment(),
-    )
     try:
-        async with asyncio.timeout(REPAIR_TIMEOUT_S):
-            answer, complaint = await process.communicate()
+        answer = await run_once(
+            "teleop_video_ingest.datasets.repair_worker", *arguments, timeout_s=REPAIR_TIMEOUT_S, told=True
+        )
     except TimeoutError:
         raise NothingRecovered(f"the repair took more than {REPAIR_TIMEOUT_S:.0f} seconds") from None
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-    if process.returncode != 0:
-        told = complaint[-MAX_COMPLAINT_BYTES:].decode(errors="replace")
-        log.error("a repair process died", returncode=process.returncode, stderr=told)
-        raise _why(process.returncode or 0)
+    except Died as end:
+        log.error("a repair process died", returncode=end.returncode, stderr=end.complaint)
+        raise _why(end.returncode) from None
     return msgspec.json.decode(answer, type=Outcome)
 
 
@@ -203,22 +187,6 @@ def _why(returncode: int) -> BackendError:
             hint="ask for it again; if that happens each time, the machine has too little memory",
         )
     return BackendError("the repair failed by a mistake of its own; the log of the backend has the details")
-
-
-def _clear(scratch: Path) -> None:
-    """Create `scratch` if it is missing, and remove what killed repairs left there."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    for folder in scratch.iterdir():
-        if folder.stat().st_mtime < time.time() - LEFTOVER_S:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _link(stored: Path, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(stored, path)
-    except OSError:
-        shutil.copyfile(stored, path)
 
 
 def _files(folder: Path) -> list[Path]:

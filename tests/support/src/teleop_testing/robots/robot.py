@@ -104,6 +104,12 @@ class TestRobot:
         while (await self.hear(Ack)).next < next_frame:
             pass
 
+    async def finish(self, frames: int, **ending: Any) -> None:
+        """End the session, and wait until the server has ended it."""
+        await self.say(End(frames=frames, **ending))
+        while not isinstance(await self.hear_any(), Ended):
+            pass
+
     async def hears_nothing(self, for_s: float) -> None:
         """Fail if the server says anything within `for_s`."""
         try:
@@ -138,7 +144,5 @@ async def record(
     async with TestRobot.connected(service, robot_id, session=description(**session)) as robot:
         for one in batches or [batch(0, frames, events=events)]:
             await robot.send(one)
-        await robot.say(End(frames=frames))
-        while not isinstance(await robot.hear_any(), Ended):
-            pass
+        await robot.finish(frames)
         return robot.welcome.session_id
